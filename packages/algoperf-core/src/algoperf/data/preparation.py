@@ -1,0 +1,139 @@
+"""Prepared data on disk: made once, whole or not at all, and checked before use.
+
+A prepared data set is a folder with a `manifest.json` that names each file with its size and SHA-256. The
+manifest is written last, so a folder without one is unfinished, whatever else lies in it; and the functions
+that workloads write resume from what an interrupted run has left there.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, Literal
+
+from algoperf.spec import WorkloadSpec
+
+if TYPE_CHECKING:
+    from algoperf.data.batches import Dataset
+
+MANIFEST = "manifest.json"
+# Above this size opening checks sizes only, and `verify` checks the contents: hashing takes a second per GiB or two.
+HASH_ON_OPEN_BYTES = 2**30
+
+Report = Callable[[str], None]
+
+
+class DataError(Exception):
+    """Data that is missing or damaged; the message names it and the command that mends it."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is on disk of a data set."""
+
+    state: Literal["prepared", "missing", "unfinished", "generated"]
+    folder: Path | None
+    num_bytes: int = 0
+
+
+def folder_of(spec: WorkloadSpec, data_dir: Path | None) -> Path:
+    """Where the prepared data of a workload lies. Raises DataError if nobody said where data is kept."""
+    if data_dir is None:
+        raise DataError(f"{spec.name} at {spec.scale} scale needs a data directory; pass --data-dir.")
+    return data_dir / spec.dataset.name
+
+
+def prepare_command(spec: WorkloadSpec) -> str:
+    """The command that prepares a workload's data."""
+    return f"algoperf-orchestrate data prepare {spec.base_name} --scale {spec.scale}"
+
+
+def status(spec: WorkloadSpec, data_dir: Path | None) -> Status:
+    """What is on disk, without reading the data."""
+    if not spec.dataset.name:
+        return Status("generated", None)
+    folder = folder_of(spec, data_dir)
+    if not (folder / MANIFEST).exists():
+        return Status("unfinished" if folder.exists() else "missing", folder)
+    return Status("prepared", folder, sum(entry["size"] for entry in _manifest(folder).values()))
+
+
+def prepare(spec: WorkloadSpec, data_dir: Path, source: Path | None, report: Report) -> Path:
+    """Makes the prepared folder of a workload unless it is there and whole; returns it.
+
+    Args:
+        spec: the workload.
+        data_dir: the folder below which prepared data sets lie.
+        source: what the user downloaded, where that cannot be fetched for them.
+        report: is told, in one line, what is being done.
+    """
+    folder = folder_of(spec, data_dir)
+    if (folder / MANIFEST).exists():
+        verify(spec, data_dir)
+        report(f"{spec.dataset.name} is prepared already, and whole: {folder}")
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    files: Iterable[Path] = resolve_name(spec.dataset.prepare)(folder, source, report)
+    manifest = {path.relative_to(folder).as_posix(): _entry(path) for path in sorted(files)}
+    temporary = folder / f".{MANIFEST}.tmp"
+    temporary.write_text(json.dumps(manifest, indent=1))
+    temporary.replace(folder / MANIFEST)
+    report(f"{spec.dataset.name} is prepared: {folder}")
+    return folder
+
+
+def verify(spec: WorkloadSpec, data_dir: Path | None) -> None:
+    """Compares every file with its checksum. Raises DataError naming the first that differs."""
+    if spec.dataset.name:
+        _check(spec, _prepared_folder(spec, data_dir), hash_contents=True)
+
+
+def open_prepared(spec: WorkloadSpec, data_dir: Path | None) -> "Dataset":
+    """Opens the data of a workload, after checking that it is all there and, up to 1 GiB, unaltered."""
+    opener: Callable[..., Dataset] = resolve_name(spec.dataset.open)
+    if not spec.dataset.name:
+        return opener(spec, None)
+    folder = _prepared_folder(spec, data_dir)
+    total = sum(entry["size"] for entry in _manifest(folder).values())
+    _check(spec, folder, hash_contents=total <= HASH_ON_OPEN_BYTES)
+    return opener(spec, folder)
+
+
+def _prepared_folder(spec: WorkloadSpec, data_dir: Path | None) -> Path:
+    folder = folder_of(spec, data_dir)
+    if not (folder / MANIFEST).exists():
+        raise DataError(f"The data of {spec.name} is not prepared in {folder}; run `{prepare_command(spec)}`.")
+    return folder
+
+
+def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    try:
+        manifest: dict[str, dict[str, Any]] = json.loads((folder / MANIFEST).read_text())
+    except ValueError as error:
+        raise DataError(f"{folder / MANIFEST} is damaged; delete {folder} and prepare the data again.") from error
+    return manifest
+
+
+def _check(spec: WorkloadSpec, folder: Path, *, hash_contents: bool) -> None:
+    remedy = f"delete {folder} and run `{prepare_command(spec)}`"
+    for name, expected in _manifest(folder).items():
+        path = folder / name
+        if not path.exists():
+            raise DataError(f"{path} is missing; {remedy}.")
+        size = path.stat().st_size
+        if size != expected["size"]:
+            raise DataError(f"{path} has {size} bytes instead of {expected['size']}; {remedy}.")
+        if hash_contents and file_sha256(path) != expected["sha256"]:
+            raise DataError(f"{path} was altered (its SHA-256 is not the recorded one); {remedy}.")
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    return {"size": path.stat().st_size, "sha256": file_sha256(path)}
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's contents, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
