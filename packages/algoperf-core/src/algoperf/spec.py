@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -269,8 +268,6 @@ class WorkloadSpec:
     mini: WorkloadSpec | None = None
 
     def __post_init__(self) -> None:
-        for name in ("budgets", "implementations", "output_layer"):
-            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         if (self.scale is Scale.MINI) != (self.batch_size is not None):
             raise ValueError(f"{self.name}: a batch size is given at mini scale, and only there.")
 
@@ -293,6 +290,10 @@ class WorkloadSpec:
         if scale is Scale.MINI and self.mini is not None:
             return self.mini
         raise ValueError(f"{self.name} has no {scale} scale.")
+
+    def facts(self) -> dict[str, Any]:
+        """These facts as plain data, without those of the other scale."""
+        return asdict(replace(self, mini=None))
 
     def num_examples(self, split: Split) -> int:
         """Number of examples that a split has."""

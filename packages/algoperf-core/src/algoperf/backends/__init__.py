@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import abc
+import hashlib
 from collections.abc import Sequence
 from pkgutil import resolve_name
-from typing import Any, NamedTuple
+from typing import Any
+
+import numpy as np
 
 from algoperf.data.batches import Shards
-from algoperf.spec import Framework, OptimizerState, RandomState
+from algoperf.spec import Framework
 
 IMPLEMENTATIONS = {
     Framework.JAX: "algoperf.backends.jax:JaxBackend",
@@ -16,17 +19,21 @@ IMPLEMENTATIONS = {
 }
 
 
-class StepKeys(NamedTuple):
-    """Randomness of one step: for data selection, the update, `prepare_for_eval` and the evaluation."""
+def stable_hash(*name: int | str) -> int:
+    """64 bits that depend on `name` alone: the same in every process, on every machine, in every version."""
+    return int.from_bytes(hashlib.blake2b(repr(name).encode(), digest_size=8).digest(), "little")
 
-    data: RandomState
-    update: RandomState
-    prepare: RandomState
-    evaluate: RandomState
+
+def random_key(*name: int | str) -> np.ndarray:
+    """A random key, uint32 [2]: what `jax.random` and `torch.manual_seed` take.
+
+    Made on the host, because splitting keys on a device costs more than the rest of the harness's step.
+    """
+    return np.array([stable_hash(*name)], np.uint64).view(np.uint32)
 
 
 class Backend(abc.ABC):
-    """The devices of this process, and how state and randomness live on them. One per process and trial."""
+    """The devices of this process, and how state lives on them. One per process and trial."""
 
     framework: Framework
 
@@ -37,16 +44,17 @@ class Backend(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def is_main(self) -> bool:
-        """Whether this process writes what the trial leaves on disk."""
+    def rank(self) -> int:
+        """This process's number among those of the trial; process 0 writes what the trial leaves on disk."""
+
+    @property
+    @abc.abstractmethod
+    def num_processes(self) -> int:
+        """How many processes run the trial."""
 
     @abc.abstractmethod
-    def key(self, *name: int | str) -> RandomState:
-        """A random key that depends on `name` alone (stable over processes and machines)."""
-
-    @abc.abstractmethod
-    def begin_step(self, seed: int, step: int) -> StepKeys:
-        """The keys of one step; makes everything random in it a function of the two arguments."""
+    def begin_step(self, seed: int, step: int) -> None:
+        """Makes the framework's own randomness in this step a function of the two arguments."""
 
     @abc.abstractmethod
     def place_state(self, state: Any) -> Any:
@@ -58,7 +66,7 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def wait(self, *state: Any) -> None:
-        """Returns when the devices have finished all work that `state` and anything before it needs."""
+        """Returns when all devices of all processes have done the work that `state` and anything before it needs."""
 
     @abc.abstractmethod
     def latest(self, seconds: float) -> float:
@@ -66,7 +74,7 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def gather(self, outputs: list[Any]) -> list[Any]:
-        """The lists of all processes, joined in the order of their shards. A collective call."""
+        """The lists of all processes, joined in the order of their ranks. A collective call."""
 
     @abc.abstractmethod
     def to_host(self, output: Any) -> Any:
@@ -84,35 +92,23 @@ class Backend(abc.ABC):
     def hardware(self) -> dict[str, Any]:
         """What the devices are, and the framework's version, for the records."""
 
-    # What a checkpoint needs: see algoperf.checkpoint.
+    # What `algoperf.checkpoint` needs to take a state apart and to put it together again.
 
     @abc.abstractmethod
-    def dump_leaf(self, leaf: Any) -> tuple[str, Any, Any] | None:
-        """A leaf of the state as `(kind, numpy array, note)`; None for what is no leaf of this framework."""
+    def dump_leaf(self, leaf: Any) -> tuple[np.ndarray, Any] | None:
+        """A tensor of this framework as `(array, note)`, the note being plain data; None for anything else."""
 
     @abc.abstractmethod
-    def load_leaf(self, kind: str, array: Any, note: Any, template: Any) -> Any:
-        """The inverse of `dump_leaf`; `template` is the leaf that a fresh start has in the same place, or None."""
+    def load_leaf(self, array: np.ndarray, note: Any, template: Any) -> Any:
+        """The inverse of `dump_leaf`; `template` is what a fresh start has in the same place, or None."""
 
     @abc.abstractmethod
-    def dump_node(self, node: Any) -> tuple[Any, Sequence[Any]] | None:
-        """A container of a type that only the framework knows, as `(plain data, children)`; None if it is none."""
+    def dump_node(self, node: Any) -> tuple[Sequence[Any], Any] | None:
+        """A container that only the framework can take apart, as `(children, plain data)`; None for anything else."""
 
     @abc.abstractmethod
-    def load_node(self, cls: type, data: Any, children: Sequence[Any], template: Any) -> Any:
+    def load_node(self, cls: type, children: Sequence[Any], data: Any) -> Any:
         """The inverse of `dump_node`."""
-
-    @abc.abstractmethod
-    def load_params(self, params: Any, template: Any) -> Any:
-        """Restored parameters as the container that `template` (a fresh start's parameters) is."""
-
-    @abc.abstractmethod
-    def dump_params(self, params: Any) -> Any:
-        """Parameters as a tree of leaves."""
-
-    def restore_optimizer_state(self, state: OptimizerState) -> OptimizerState:
-        """Places a restored optimizer state on the devices."""
-        return self.place_state(state)
 
 
 def load(framework: Framework) -> Backend:

@@ -38,8 +38,11 @@ class InputQueue(Iterator[Any]):
         return state
 
     def close(self) -> None:
-        """Ends the thread."""
-        self._iterator.close()
+        """Ends the thread. The queue is of no use afterwards."""
+        if self._iterator is not None:
+            self._iterator.close()
+            # Let go of now: grain complains when an iterator is collected while the interpreter shuts down.
+            self._iterator = None
 
     def __enter__(self) -> InputQueue:
         return self

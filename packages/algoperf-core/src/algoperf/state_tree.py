@@ -1,0 +1,190 @@
+"""Taking the state of a trial apart into arrays and plain data, and putting it together again.
+
+A submission's optimizer state may be anything: nested containers, named tuples, framework-specific nodes, objects
+that save themselves by `state_dict`, numbers, and functions. The arrays go into one list; everything else becomes
+JSON. Nothing is pickled: types are looked up by name among those that the running process has loaded already, and
+what no file should define (functions, modules) is taken from a fresh start, the `template`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from algoperf.backends import Backend
+
+Node = Any  # JSON: a number, string, boolean or None as itself, everything else as an object with one "is".
+
+
+class StateError(Exception):
+    """State that cannot be saved or restored; the message names the place."""
+
+
+_SEQUENCES: dict[str, Callable[[Sequence[Any]], Any]] = {
+    "list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "deque": deque
+}  # fmt: skip
+
+
+class Encoder:
+    """Encodes one tree; `arrays` are those that its nodes refer to."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.arrays: list[np.ndarray] = []
+
+    def encode(self, value: Any) -> Node:
+        """The node for a value."""
+        if value is None or type(value) in (bool, int, float, str):
+            return value
+        for attempt in (self._array, self._container, self._framework_node, self._object):
+            node = attempt(value)
+            if node is not None:
+                return node
+        return {"is": "fresh", "type": _type_name(type(value))}
+
+    def _array(self, value: Any) -> Node | None:
+        dumped = self._backend.dump_leaf(value)
+        if dumped is not None:
+            return self._store("tensor", dumped[0]) | {"note": self.encode(dumped[1])}
+        if isinstance(value, np.ndarray) and value.dtype != object:
+            return self._store("numpy", value)
+        return self._store("scalar", np.asarray(value)) if isinstance(value, np.generic) else None
+
+    def _store(self, kind: str, array: np.ndarray) -> dict[str, Any]:
+        self.arrays.append(array)
+        return {"is": kind, "array": len(self.arrays) - 1}
+
+    def _container(self, value: Any) -> Node | None:
+        if isinstance(value, Mapping) and type(value).__module__ in ("builtins", "collections", "types"):
+            items = [[self.encode(key), self.encode(item)] for key, item in value.items()]
+            return {"is": "dict", "type": _type_name(type(value)), "items": items}
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return {"is": "namedtuple", "type": _type_name(type(value)), "items": self._all(value)}
+        if type(value).__name__ in _SEQUENCES and type(value).__module__ in ("builtins", "collections"):
+            return {"is": type(value).__name__, "items": self._all(value)}
+        return None
+
+    def _framework_node(self, value: Any) -> Node | None:
+        taken_apart = self._backend.dump_node(value)
+        if taken_apart is None:
+            return None
+        children, data = taken_apart
+        return {
+            "is": "node",
+            "type": _type_name(type(value)),
+            "items": self._all(children),
+            "data": self.encode(data),
+        }
+
+    def _object(self, value: Any) -> Node | None:
+        if callable(getattr(value, "load_state_dict", None)):
+            return {"is": "state_dict", "state": self.encode(dict(value.state_dict()))}
+        if isinstance(value, np.random.Generator):
+            return {"is": "generator", "state": self.encode(value.bit_generator.state)}
+        plain = hasattr(value, "__dict__") and not callable(value) and type(value).__reduce__ is object.__reduce__
+        if plain and type(value).__module__ not in ("builtins", "types"):
+            return {"is": "object", "type": _type_name(type(value)), "state": self.encode(vars(value))}
+        return None
+
+    def _all(self, values: Any) -> list[Node]:
+        return [self.encode(value) for value in values]
+
+
+class Decoder:
+    """Decodes one tree, given the arrays that its nodes refer to."""
+
+    def __init__(self, backend: Backend, arrays: Sequence[np.ndarray]) -> None:
+        self._backend = backend
+        self._arrays = arrays
+
+    def decode(self, node: Node, template: Any, place: str = "state") -> Any:
+        """The value of a node; `template` is what a fresh start has in the same place, or None."""
+        if not isinstance(node, dict):
+            return node
+        kind = node["is"]
+        if kind in _SEQUENCES:
+            return _SEQUENCES[kind](self._items(node["items"], template, place))
+        decode: Callable[[Any, Any, str], Any] = getattr(self, f"_{kind}")
+        return decode(node, template, place)
+
+    def _tensor(self, node: Any, template: Any, place: str) -> Any:
+        note = self.decode(node["note"], None, place)
+        return self._backend.load_leaf(self._arrays[node["array"]], note, template)
+
+    def _numpy(self, node: Any, template: Any, place: str) -> Any:
+        return self._arrays[node["array"]].copy()
+
+    def _scalar(self, node: Any, template: Any, place: str) -> Any:
+        return self._arrays[node["array"]][()]
+
+    def _dict(self, node: Any, template: Any, place: str) -> Any:
+        fresh = template if isinstance(template, Mapping) else {}
+        items: dict[Any, Any] = {}
+        for key_node, item in node["items"]:
+            key = self.decode(key_node, None, place)
+            items[key] = self.decode(item, fresh.get(key), f"{place}[{key!r}]")
+        cls = _find_type(node["type"], template, place)
+        if cls.__name__ == "defaultdict":
+            return cls(getattr(template, "default_factory", None), items)
+        return cls(items)
+
+    def _namedtuple(self, node: Any, template: Any, place: str) -> Any:
+        cls = _find_type(node["type"], template, place)
+        return cls(*self._items(node["items"], template, place))
+
+    def _node(self, node: Any, template: Any, place: str) -> Any:
+        cls = _find_type(node["type"], template, place)
+        taken_apart = self._backend.dump_node(template) if type(template) is cls else None
+        children = self._items(node["items"], taken_apart[0] if taken_apart else None, place)
+        return self._backend.load_node(cls, children, self.decode(node["data"], None, place))
+
+    def _state_dict(self, node: Any, template: Any, place: str) -> Any:
+        if not hasattr(template, "load_state_dict"):
+            raise StateError(f"{place} was saved by its state_dict, and a fresh start has nothing to load it into.")
+        template.load_state_dict(self.decode(node["state"], template.state_dict(), place))
+        return template
+
+    def _generator(self, node: Any, template: Any, place: str) -> Any:
+        state = self.decode(node["state"], None, place)
+        generator = np.random.Generator(getattr(np.random, state["bit_generator"])())
+        generator.bit_generator.state = state
+        return generator
+
+    def _object(self, node: Any, template: Any, place: str) -> Any:
+        cls = _find_type(node["type"], template, place)
+        fresh = vars(template) if type(template) is cls else None
+        value = object.__new__(cls)
+        # Not setattr: the object may be a frozen dataclass.
+        value.__dict__.update(self.decode(node["state"], fresh, place))
+        return value
+
+    def _fresh(self, node: Any, template: Any, place: str) -> Any:
+        if _type_name(type(template)) != node["type"]:
+            raise StateError(f"{place} held a {node['type']}, which a checkpoint cannot hold, and a fresh start has none.")
+        return template
+
+    def _items(self, nodes: Sequence[Node], template: Any, place: str) -> list[Any]:
+        fresh = list(template) if isinstance(template, (Sequence, deque)) and not isinstance(template, str) else []
+        fresh += [None] * (len(nodes) - len(fresh))
+        return [self.decode(node, fresh[i], f"{place}[{i}]") for i, node in enumerate(nodes)]
+
+
+def _type_name(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _find_type(name: str, template: Any, place: str) -> type:
+    """A type that this process has loaded, by name. Nothing is imported."""
+    if _type_name(type(template)) == name:
+        return type(template)
+    module, _, qualname = name.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    if not isinstance(found, type):
+        raise StateError(f"{place} held a {name}, which is not loaded here.")
+    return found

@@ -1,0 +1,207 @@
+"""Loading a submission: once per process, with its roots on `sys.path`, checked before anything runs."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from algoperf import registry
+from algoperf.spec import Framework, OptimizerState, UpdateReturn, WorkloadSpec
+
+# Folders that public submissions import from by absolute name: what contains one of them belongs on sys.path.
+ROOT_MARKERS = ("submissions", "algorithms")
+
+_POSITIONAL = {
+    "init_optimizer_state": ("workload", "model_params", "model_state", "hyperparameters", "rng"),
+    "data_selection": (
+        "workload",
+        "input_queue",
+        "optimizer_state",
+        "current_param_container",
+        "model_state",
+        "hyperparameters",
+        "global_step",
+        "rng",
+    ),
+    "get_batch_size": ("workload_name",),
+}
+_COMMON_KEYWORDS = (
+    "workload",
+    "current_param_container",
+    "current_params_types",
+    "model_state",
+    "hyperparameters",
+    "loss_type",
+    "optimizer_state",
+    "eval_results",
+    "global_step",
+    "rng",
+)
+_KEYWORDS = {
+    "update_params": (*_COMMON_KEYWORDS, "batch"),
+    "prepare_for_eval": _COMMON_KEYWORDS,
+}
+_OPTIONAL = ("prepare_for_eval",)
+
+
+class SubmissionError(Exception):
+    """A submission that cannot be loaded or does not keep to the API; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The functions of one submission, resolved once so that the training loop never has to look.
+
+    Attributes:
+        path: the file it was loaded from.
+        content_hash: SHA-256 over the names and contents of the Python files beside it.
+        wants_train_state: whether `update_params` takes `train_state`.
+    """
+
+    path: Path
+    content_hash: str
+    init_optimizer_state: Callable[..., OptimizerState]
+    update_params: Callable[..., UpdateReturn]
+    data_selection: Callable[..., Mapping[str, Any]]
+    get_batch_size: Callable[[str], int]
+    prepare_for_eval: Callable[..., UpdateReturn] | None
+    wants_train_state: bool
+
+    def batch_size(self, spec: WorkloadSpec) -> int:
+        """The training batch size: asked for by the workload's name, then by its base's; the spec's at mini scale."""
+        if spec.batch_size is not None:
+            return spec.batch_size
+        try:
+            size = self.get_batch_size(spec.name)
+        except (ValueError, KeyError):
+            size = self.get_batch_size(spec.base_name)
+        if not isinstance(size, int) or size < 1:
+            raise SubmissionError(f"get_batch_size of {self.path} returned {size!r} for {spec.name}.")
+        return size
+
+
+def locate(name_or_path: str, framework: Framework) -> Path:
+    """The file of a submission, given by an installed name or by a path to a file or its folder.
+
+    Raises:
+        ValueError: nothing of that name is installed, and no such file exists.
+    """
+    path = Path(name_or_path)
+    if path.is_dir() and (path / "submission.py").exists():
+        path = path / "submission.py"
+    if path.suffix == ".py" or path.exists():
+        if not path.is_file():
+            raise ValueError(f"There is no submission file {path}.")
+        return path.resolve()
+    spec = registry.submission_spec(name_or_path)
+    if framework not in spec.frameworks:
+        raise ValueError(f"The submission {name_or_path} is not written for {framework.value}.")
+    found = importlib.util.find_spec(spec.package)
+    assert found is not None, spec.package
+    assert found.origin is not None, spec.package
+    return Path(found.origin).parent / f"{framework.value}.py"
+
+
+def load(path: Path) -> Submission:
+    """Loads and checks a submission.
+
+    Raises:
+        SubmissionError: it cannot be imported, lacks a function, or has one with another signature.
+    """
+    module = _import(path)
+    functions = {name: getattr(module, name, None) for name in (*_POSITIONAL, *_KEYWORDS)}
+    for name, function in functions.items():
+        if function is None and name in _OPTIONAL:
+            continue
+        if not callable(function):
+            raise SubmissionError(f"{path} has no function {name}.")
+        _check_signature(path, name, function)
+    update_params = functions["update_params"]
+    assert update_params is not None
+    return Submission(
+        path=path,
+        content_hash=content_hash(path),
+        wants_train_state=_accepts(update_params, "train_state"),
+        **functions,  # type: ignore[arg-type]
+    )
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 over the Python files in a submission's folder, so that records say what code ran."""
+    digest = hashlib.sha256()
+    for file in sorted(path.parent.rglob("*.py")):
+        digest.update(file.relative_to(path.parent).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _accepts(function: Callable[..., Any], keyword: str) -> bool:
+    parameters = inspect.signature(function).parameters
+    return keyword in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _check_signature(path: Path, name: str, function: Callable[..., Any]) -> None:
+    signature = inspect.signature(function)
+    try:
+        if name in _POSITIONAL:
+            signature.bind(*_POSITIONAL[name])
+        else:
+            extra = ("train_state",) if name == "update_params" and _accepts(function, "train_state") else ()
+            signature.bind(**dict.fromkeys((*_KEYWORDS[name], *extra)))
+    except TypeError as error:
+        expected = ", ".join(_POSITIONAL.get(name) or _KEYWORDS[name])
+        raise SubmissionError(f"{name} of {path} cannot be called with ({expected}): {error}.") from error
+
+
+def _import(path: Path) -> ModuleType:
+    root, name = _module_name(path)
+    for folder in (path.parent, root):
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+    if name in sys.modules:
+        return sys.modules[name]
+    try:
+        return importlib.import_module(name) if "." in name else _import_file(path, name)
+    # A submission's file may raise anything while it is imported; all of it is the submission's mistake.
+    except Exception as error:
+        raise SubmissionError(f"{path} cannot be imported: {type(error).__name__}: {error}.") from error
+
+
+def _import_file(path: Path, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None, path
+    assert spec.loader is not None, path
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _module_name(path: Path) -> tuple[Path, str]:
+    """The folder for `sys.path` and the module's name below it.
+
+    Public submissions import their own parts as `submissions.<…>`, relative to each other, or from their own folder.
+    So the root is what contains `submissions/` or `algorithms/`; else what contains the outermost package. A file
+    that is in no package is named after its path, so that two files called submission.py do not collide.
+    """
+    for parent in path.parents:
+        if parent.name in ROOT_MARKERS:
+            return parent.parent, ".".join(path.relative_to(parent.parent).with_suffix("").parts)
+    folder = path.parent
+    while (folder / "__init__.py").exists():
+        folder = folder.parent
+    if folder != path.parent:
+        return folder, ".".join(path.relative_to(folder).with_suffix("").parts)
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    return path.parent, f"{path.stem}_{digest}"

@@ -1,0 +1,467 @@
+"""One training run: the main loop, and what ends it."""
+
+from __future__ import annotations
+
+import enum
+import random
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+
+from algoperf.backends import random_key, stable_hash
+from algoperf.checkpoint import Checkpoints
+from algoperf.clock import Account, Clock, VirtualClock, WallClock
+from algoperf.data import DataError
+from algoperf.data.queue import InputQueue
+from algoperf.metadata import run_metadata
+from algoperf.records import TrialRecords
+from algoperf.search import as_hyperparameters
+from algoperf.spec import (
+    DEFAULT_RULES,
+    Framework,
+    Scale,
+    Split,
+    TrainingCompleteError,
+    TuningRuleset,
+)
+from algoperf.state_tree import StateError
+from algoperf.submission import Submission, SubmissionError
+from algoperf.workload import Workload
+
+PROGRESS_PERIOD_S = 0.5
+
+Observer = Callable[[str, Mapping[str, Any]], None]
+
+
+class EndReason(enum.StrEnum):
+    """Why a trial ended."""
+
+    REACHED = "reached"  # Both targets were reached.
+    BUDGET = "budget"  # The submission time was used up.
+    STEPS = "steps"  # The step limit was hit.
+    COMPLETE = "complete"  # The submission said that it is done.
+    DIVERGED = "diverged"  # A loss and a parameter are no longer finite numbers.
+    ERROR = "error"  # The submission failed.
+    OOM = "oom"  # A device had no memory left.
+    INFRASTRUCTURE = "infrastructure"  # Disk or data failed; running the trial again continues it.
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialConfig:
+    """Everything that determines a trial. Two runs of one configuration on one kind of device do the same.
+
+    Attributes:
+        workload: name of the workload.
+        scale: which of its scales.
+        framework: which implementation.
+        submission: installed name of the submission, or the path of its file.
+        ruleset: how hyperparameters may be chosen.
+        rules: rules version, for the budget.
+        seed: of parameters, data order and dropout.
+        study: number of the study, from 0.
+        trial: number of the trial in its study, from 1.
+        hyperparameters: the point to train with; None in self-tuning.
+        max_runtime_s: budget in seconds of submission time.
+        max_steps: step limit, if there is one.
+        clock: which clock measures.
+    """
+
+    workload: str
+    scale: Scale
+    framework: Framework
+    submission: str
+    ruleset: TuningRuleset = TuningRuleset.EXTERNAL
+    rules: str = DEFAULT_RULES
+    seed: int
+    study: int = 0
+    trial: int = 1
+    hyperparameters: Mapping[str, Any] | None = None
+    max_runtime_s: float
+    max_steps: int | None = None
+    clock: Literal["wall", "virtual"] = "wall"
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, the inverse of `from_json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TrialConfig:
+        """From what `as_json` returned."""
+        types = {"scale": Scale, "framework": Framework, "ruleset": TuningRuleset}
+        return cls(**{name: types[name](value) if name in types else value for name, value in data.items()})
+
+
+@dataclass
+class _State:
+    """What training changes. Nothing else may hold a reference to it: submissions donate its buffers."""
+
+    params: Any
+    model_state: Any
+    optimizer_state: Any
+    global_step: int = 0
+    last_eval_s: float = 0.0
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended.
+
+    Attributes:
+        end_reason: why.
+        global_step: steps taken.
+        seconds: per account.
+        evaluations: one row each, as in the records.
+        error: `type`, `message` and `traceback` if something failed.
+    """
+
+    end_reason: EndReason
+    global_step: int
+    seconds: Mapping[str, float]
+    evaluations: list[dict[str, Any]]
+    error: Mapping[str, str] | None = None
+
+
+class Trial:
+    """One training run of one submission on one workload.
+
+    Args:
+        config: what to run.
+        workload: the workload of the configuration.
+        submission: the submission of the configuration.
+        folder: where records and checkpoints go; a run that was interrupted there is continued.
+        observer: is told what happens: `("started" | "progress" | "evaluated" | "ended", facts)`.
+        clock: another clock than the configuration's, for tests.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        workload: Workload,
+        submission: Submission,
+        folder: Path,
+        observer: Observer = lambda event, facts: None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.config = config
+        self.workload = workload
+        self.submission = submission
+        self.backend = workload.backend
+        self.clock = clock or self._make_clock()
+        self.records = TrialRecords(folder)
+        self.checkpoints = Checkpoints(folder / "checkpoints", self.backend)
+        self._observe = observer if self.backend.rank == 0 else lambda event, facts: None
+        point = config.hyperparameters
+        self._hyperparameters = None if point is None else as_hyperparameters(point)
+        self._parameter_types = workload.model_params_types
+        self._end_reason: EndReason | None = None
+        self._error: dict[str, str] | None = None
+        self._train_state: dict[str, Any] = {}
+        self._train_state_view = MappingProxyType(self._train_state)
+        self._eval_results: list[tuple[int, dict[str, Any]]] = []
+        self._next_progress_s = 0.0
+        self._state: _State | None = None
+        self._queue: InputQueue | None = None
+
+    def run(self) -> Outcome:
+        """Trains until something ends it, and says what.
+
+        Raises:
+            DataError: the data is not there; nothing was begun.
+            records.RecordsError: the folder belongs to another configuration.
+        """
+        self.records.check_same_config(self.config.as_json())
+        self.workload.dataset  # noqa: B018  Opened now, so that missing data is not a failed trial.
+        with self._failures_are_results():
+            state, queue = self._begin()
+            while self._end_reason is None:
+                self._step(state, queue)
+                if self._evaluation_is_due(state):
+                    self._evaluate(state, queue)
+        return self._finish()
+
+    # The parts of the loop, in order.
+
+    def _begin(self) -> tuple[_State, InputQueue]:
+        workload, seed, place = self.workload, self.config.seed, self.backend.place_state
+        random.seed(stable_hash(seed, "python"))
+        np.random.seed(stable_hash(seed, "numpy") % 2**32)
+        batch_size = self.submission.batch_size(workload.spec)
+        params, model_state = workload.init_model_fn(random_key(seed, "model"))
+        optimizer_state = self._init_optimizer(params, model_state)
+        state = _State(place(params), place(model_state), place(optimizer_state))
+        del params, model_state, optimizer_state
+        self._state = state
+        position, restarts = self._restore(state)
+        data_seed = stable_hash(seed, "data")
+        self._queue = workload.input_queue(Split.TRAIN, batch_size, seed=data_seed, state=position)
+        self._start_records(state.evaluations, restarts)
+        self._observe("started", {"step": state.global_step, "restarts": restarts, "batch_size": batch_size})
+        self.clock.enter(Account.SUBMISSION)
+        self._update_train_state(state)
+        return state, self._queue
+
+    def _step(self, state: _State, queue: InputQueue) -> None:
+        seed, step = self.config.seed, state.global_step
+        self.backend.begin_step(seed, step)
+        state.global_step += 1
+        try:
+            batch = self.submission.data_selection(
+                self.workload,
+                queue,
+                state.optimizer_state,
+                state.params,
+                state.model_state,
+                self._hyperparameters,
+                step,
+                random_key(seed, step, "data"),
+            )
+            arguments = self._arguments(state, step, "update")
+            if self.submission.wants_train_state:
+                arguments["train_state"] = self._train_state_view
+            self._take(state, "update_params", self.submission.update_params(**arguments, batch=batch))
+        except TrainingCompleteError:
+            self._end_reason = EndReason.COMPLETE
+        if state.global_step == self.config.max_steps:
+            self._end_reason = self._end_reason or EndReason.STEPS
+        self.clock.step()
+        self._report_progress(state)
+
+    def _evaluation_is_due(self, state: _State) -> bool:
+        budget_s = self.config.max_runtime_s
+        if self._end_reason is not None or not state.evaluations:
+            # After the first step, and after the last.
+            self.clock.read()
+        elif not self.clock.passed(min(state.last_eval_s + self.workload.eval_period_time_sec, budget_s)):
+            return False
+        if self.clock.submission_s >= budget_s:
+            self._end_reason = EndReason.BUDGET
+            return False
+        return True
+
+    def _evaluate(self, state: _State, queue: InputQueue) -> None:
+        if self.submission.prepare_for_eval is not None:
+            arguments = self._arguments(state, state.global_step, "prepare")
+            self._take(state, "prepare_for_eval", self.submission.prepare_for_eval(**arguments))
+        self.clock.enter(Account.EVALUATION)
+        if self.clock.submission_s >= self.config.max_runtime_s:
+            self._end_reason = EndReason.BUDGET
+            return
+        rng = random_key(self.config.seed, state.global_step, "evaluate")
+        metrics = self.workload.evaluate(state.params, state.model_state, rng)
+        self.clock.enter(Account.LOGGING)
+        row = self._row(state, metrics)
+        state.evaluations.append(row)
+        self._eval_results.append((state.global_step, row))
+        state.last_eval_s = self.clock.submission_s
+        self._judge(state, metrics)
+        # First the checkpoint, then the row: a checkpoint knows its rows, so none can be lost between the two.
+        self._save(state, queue)
+        if self.backend.rank == 0:
+            self.records.append_evaluation(row)
+        self._observe("evaluated", row)
+        self.clock.enter(Account.SUBMISSION)
+        self._update_train_state(state)
+
+    def _finish(self) -> Outcome:
+        assert self._end_reason is not None
+        self.clock.enter(Account.LOGGING)
+        if self._queue is not None:
+            self._queue.close()
+        state = self._state or _State(None, None, None)
+        outcome = Outcome(
+            end_reason=self._end_reason,
+            global_step=state.global_step,
+            seconds={str(account): seconds for account, seconds in self.clock.seconds.items()},
+            evaluations=state.evaluations,
+            error=self._error,
+        )
+        facts = {name: value for name, value in asdict(outcome).items() if name != "evaluations"}
+        if self.backend.rank == 0:
+            self.records.finish(facts)
+        self._observe("ended", facts)
+        return outcome
+
+    # What they are made of.
+
+    def _make_clock(self) -> Clock:
+        workload = self.workload
+        if self.config.clock == "virtual":
+            return VirtualClock(workload.max_allowed_runtime_sec, workload.step_hint)
+
+        def wait() -> None:
+            state = self._state
+            # After a failure the other processes may never come.
+            if state is not None and self._error is None:
+                self.backend.wait(state.params, state.model_state, state.optimizer_state)
+
+        def latest(seconds: float) -> float:
+            return seconds if self._error else self.backend.latest(seconds)
+
+        return WallClock(wait, latest)
+
+    def _init_optimizer(self, params: Any, model_state: Any) -> Any:
+        optimizer_state = self.submission.init_optimizer_state(
+            self.workload, params, model_state, self._hyperparameters, random_key(self.config.seed, "optimizer")
+        )
+        if self.backend.framework is Framework.JAX and not _is_tuple(optimizer_state, 2):
+            raise SubmissionError(
+                f"init_optimizer_state of {self.submission.path} returned a {type(optimizer_state).__name__}; "
+                "in JAX it returns a pair: the state, and an update function or None."
+            )
+        return optimizer_state
+
+    def _arguments(self, state: _State, step: int, purpose: str) -> dict[str, Any]:
+        return {
+            "workload": self.workload,
+            "current_param_container": state.params,
+            "current_params_types": self._parameter_types,
+            "model_state": state.model_state,
+            "hyperparameters": self._hyperparameters,
+            "loss_type": self.workload.loss_type,
+            "optimizer_state": state.optimizer_state,
+            "eval_results": self._eval_results,
+            "global_step": step,
+            "rng": random_key(self.config.seed, step, purpose),
+        }
+
+    def _take(self, state: _State, function: str, result: Any) -> None:
+        if not _is_tuple(result, 3):
+            raise SubmissionError(
+                f"{function} of {self.submission.path} returned a {type(result).__name__}; "
+                "it returns three things: optimizer state, parameters, model state."
+            )
+        state.optimizer_state, state.params, state.model_state = result
+
+    def _row(self, state: _State, metrics: Mapping[str, float]) -> dict[str, Any]:
+        seconds = self.clock.seconds
+        return {
+            **metrics,
+            "global_step": state.global_step,
+            "preemption_count": self.records.preemption_count,
+            "score": self.clock.submission_s,
+            "accumulated_submission_time": self.clock.submission_s,
+            "accumulated_eval_time": seconds[Account.EVALUATION],
+            "accumulated_logging_time": seconds[Account.LOGGING],
+            "total_duration": self.clock.total_s,
+        }
+
+    def _judge(self, state: _State, metrics: Mapping[str, float]) -> None:
+        goals = (Split.VALIDATION, Split.TEST)
+        target = self.workload.spec.target
+        if all(any(target.reached(split, row) for row in state.evaluations) for split in goals):
+            self._end_reason = EndReason.REACHED
+        losses = [value for name, value in metrics.items() if name.endswith("/loss")]
+        # An infinite loss alone may pass; parameters that are no numbers stay that way.
+        if not np.isfinite(losses).all() and not self.backend.all_finite(state.params):
+            self._end_reason = EndReason.DIVERGED
+
+    def _save(self, state: _State, queue: InputQueue) -> None:
+        python, numpy = random.getstate(), np.random.get_state()
+        trial = {
+            "global_step": state.global_step,
+            "last_eval_s": state.last_eval_s,
+            "evaluations": state.evaluations,
+            "end_reason": self._end_reason and str(self._end_reason),
+            "clock": self.clock.state(),
+            "queue": queue.state(),
+            "random": (python, numpy),
+        }
+        tensors = {
+            "params": state.params,
+            "model_state": state.model_state,
+            "optimizer_state": state.optimizer_state,
+        }
+        self.checkpoints.save(state.global_step, {**tensors, "trial": trial})
+
+    def _restore(self, state: _State) -> tuple[Mapping[str, Any] | None, int]:
+        """Continues from the newest checkpoint, if there is one: the data position, and the number of restarts."""
+        template = {
+            "params": state.params,
+            "model_state": state.model_state,
+            "optimizer_state": state.optimizer_state,
+        }
+        saved = self.checkpoints.load(template)
+        restarts = self.records.num_starts
+        if saved is None:
+            return None, restarts
+        state.params, state.model_state = saved["params"], saved["model_state"]
+        state.optimizer_state = saved["optimizer_state"]
+        trial = saved["trial"]
+        state.global_step, state.last_eval_s = trial["global_step"], trial["last_eval_s"]
+        state.evaluations = trial["evaluations"]
+        self._eval_results = [(row["global_step"], row) for row in state.evaluations]
+        self._end_reason = trial["end_reason"] and EndReason(trial["end_reason"])
+        self.clock.restore(trial["clock"])
+        python, numpy = trial["random"]
+        random.setstate(python)
+        np.random.set_state(numpy)
+        return trial["queue"], restarts
+
+    def _start_records(self, evaluations: list[dict[str, Any]], restarts: int) -> None:
+        metadata = {
+            **run_metadata(),
+            **self.backend.hardware(),
+            "rng_seed": self.config.seed,
+            "clock": self.clock.name,
+            "submission_sha256": self.submission.content_hash,
+            **{f"workload.{name}": value for name, value in self.workload.spec.facts().items()},
+        }
+        if self.backend.rank == 0:
+            self.records.start(self.config.as_json(), metadata, restarts, evaluations)
+            self.workload.metrics_logger = self.records.metrics_logger()
+
+    def _update_train_state(self, state: _State) -> None:
+        seconds = self.clock.seconds
+        target = self.workload.spec.target
+        self._train_state.update(
+            validation_goal_reached=any(target.reached(Split.VALIDATION, row) for row in state.evaluations[-1:]),
+            test_goal_reached=any(target.reached(Split.TEST, row) for row in state.evaluations[-1:]),
+            is_time_remaining=self.clock.submission_s < self.config.max_runtime_s,
+            last_eval_time=state.last_eval_s,
+            training_complete=self._end_reason is not None,
+            accumulated_submission_time=seconds[Account.SUBMISSION],
+            accumulated_eval_time=seconds[Account.EVALUATION],
+            accumulated_logging_time=seconds[Account.LOGGING],
+            last_step_end_time=self.clock.total_s,
+        )
+
+    def _report_progress(self, state: _State) -> None:
+        now = time.monotonic()
+        if now >= self._next_progress_s:
+            self._next_progress_s = now + PROGRESS_PERIOD_S
+            self._observe("progress", {"global_step": state.global_step, "submission_s": self.clock.submission_s})
+
+    @contextmanager
+    def _failures_are_results(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  Whatever a submission raises is the trial's result.
+            self._error = {
+                "type": type(error).__name__,
+                "message": str(error),
+                "traceback": "".join(traceback.format_exception(error)),
+            }
+            self._end_reason = self._classify(error)
+
+    def _classify(self, error: Exception) -> EndReason:
+        if self.backend.is_out_of_memory(error) or isinstance(error, MemoryError):
+            return EndReason.OOM
+        ours = isinstance(error, (OSError, DataError, StateError))
+        return EndReason.INFRASTRUCTURE if ours and not self._raised_in_submission(error) else EndReason.ERROR
+
+    def _raised_in_submission(self, error: Exception) -> bool:
+        folder = str(self.submission.path.parent)
+        frames = traceback.extract_tb(error.__traceback__)
+        return any(frame.filename.startswith(folder) for frame in frames)
+
+
+def _is_tuple(value: Any, length: int) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == length
