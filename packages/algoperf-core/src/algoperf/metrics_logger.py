@@ -40,13 +40,15 @@ class MetricsLogger:
             is_eval: accepted because submissions pass it; what they log is no evaluation.
 
         Raises:
-            RecordsError: if a value is no number.
+            RecordsError: if a value is no number, or its name does not fit in one line.
         """
         for name, value in metrics.items():
+            if not isinstance(name, str) or not name.isprintable():
+                raise RecordsError(f"The logged metric {name!r} has no name; use a printable text.")
             is_one = math.prod(getattr(value, "shape", ())) == 1
             if not is_one or getattr(value, "__float__", None) is None:
                 raise RecordsError(
-                    f"The logged metric {name!r} is a {type(value).__name__}; log one number for each."
+                    f"The logged metric {name!r} is a {type(value).__name__}; log one number."
                 )
         count = self._preemption_count if preemption_count is None else preemption_count
         self._rows.append({**metrics, "global_step": global_step, "preemption_count": count})
@@ -56,7 +58,8 @@ class MetricsLogger:
         rows, self._rows = self._rows, []
         whole = ("global_step", "preemption_count")
         converted = (
-            {k: int(v) if k in whole else float(v) for k, v in row.items()} for row in rows
+            {key: int(value) if key in whole else float(value) for key, value in row.items()}
+            for row in rows
         )
         if lines := "".join(json.dumps(row) + "\n" for row in converted):
             append_durably(self._path, lines.encode())

@@ -9,9 +9,9 @@ The layout is that of the public logs, `<experiment>/study_<k>/<workload>_<frame
     flags_<p>.json         its configuration
     trial.json             state, configuration and outcome; the public logs lack this one
 
-Numbers are written with as many digits as give them back exactly. The JSON here may hold NaN, Infinity
-and -Infinity, which Python reads and strict parsers do not; in CSV they are nan, inf and -inf, and an
-empty cell among the evaluations is NaN, as in the public logs.
+Numbers are written with as many digits as give them back exactly. The JSON here may hold NaN,
+Infinity and -Infinity, which Python reads and strict parsers do not; in CSV they are nan, inf and
+-inf, and an empty cell among the evaluations is NaN, as in the public logs.
 """
 
 from __future__ import annotations
@@ -170,8 +170,7 @@ class TrialRecords:
         Args:
             outcome: `end_reason`, seconds per account, error and whatever else is to be kept.
 
-        Raises:
-            OSError: the disk is full or gone.
+        Raises OSError if the disk is full or gone.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -183,8 +182,7 @@ class TrialRecords:
                 write_atomic(self.folder / _LOGGED_TABLE, csv_line(columns) + "".join(lines))
         finally:
             # An outcome is worth more than what was logged on the way to it.
-            facts = {**outcome, "state": "finished", "config": self._config}
-            self._write_json(_TRIAL, facts)
+            self._write_json(_TRIAL, {**outcome, "state": "finished", "config": self._config})
 
     def _evaluation_line(self, row: Row, columns: Sequence[str]) -> str:
         if different := sorted(set(row) ^ set(columns)):
@@ -231,13 +229,10 @@ def read_evaluations(path: Path) -> list[dict[str, float | int]]:
 
     A last line without an end was being written when its process died, and is left out.
 
-    Raises:
-        RecordsError: if another line is damaged.
+    Raises RecordsError if another line is damaged.
     """
-    return [
-        {key: math.nan if value is None else value for key, value in row.items()}
-        for row in read_table(path)
-    ]
+    rows = read_table(path)
+    return [{k: math.nan if v is None else v for k, v in row.items()} for row in rows]
 
 
 def read_trial(folder: Path) -> TrialRecord:
@@ -248,12 +243,13 @@ def read_trial(folder: Path) -> TrialRecord:
     """
     if not folder.is_dir():
         raise RecordsError(f"There is no trial at {folder}; name a trial's folder.")
-    flags = _numbered(folder, "flags")
-    trial = read_json(folder / _TRIAL) if (folder / _TRIAL).exists() else {}
+    has_trial = (folder / _TRIAL).exists()
+    trial = read_json(folder / _TRIAL) if has_trial else {}
+    flags = [read_json(path) for path in _numbered(folder, "flags")]
     hparams = folder / "hparams.json"
     return TrialRecord(
         folder=folder,
-        config=_config_of(folder) if trial else read_json(flags[-1]) if flags else {},
+        config=_config_of(folder) if has_trial else [{}, *flags][-1],
         hparams=read_json(hparams) if hparams.exists() else {},
         outcome={key: trial[key] for key in trial if key not in ("state", "config")},
         evaluations=read_evaluations(folder / EVALUATIONS),
@@ -263,11 +259,7 @@ def read_trial(folder: Path) -> TrialRecord:
 
 
 def read_experiment(folder: Path) -> list[TrialRecord]:
-    """All trials of an experiment, by study, then workload and framework, then trial.
-
-    Raises:
-        RecordsError: if there is no such folder, or a file of a trial is damaged.
-    """
+    """All trials, by study, workload, framework and trial number. Raises as `read_trial` does."""
     if not folder.is_dir():
         raise RecordsError(f"There is no experiment at {folder}; name an experiment's folder.")
     found = (
@@ -294,7 +286,7 @@ def _config_of(folder: Path) -> dict[str, Any]:
 
 
 def _text(config: Row, key: str) -> str:
-    return to_json(config[key]) if key in config else "absent"
+    return json.dumps(config[key], sort_keys=True) if key in config else "absent"
 
 
 def _numbered(folder: Path, name: str) -> list[Path]:

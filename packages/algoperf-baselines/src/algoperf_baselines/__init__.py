@@ -1,0 +1,17 @@
+"""Baseline training algorithms in the public submission API: examples to start from."""
+
+from algoperf.spec import SubmissionSpec
+
+__all__ = ["ADAMW", "NADAMW"]
+
+ADAMW = SubmissionSpec(
+    name="adamw",
+    summary="AdamW with linear warm-up and cosine decay",
+    package="algoperf_baselines.adamw",
+)
+
+NADAMW = SubmissionSpec(
+    name="nadamw",
+    summary="AdamW with Nesterov momentum, linear warm-up and cosine decay",
+    package="algoperf_baselines.nadamw",
+)

@@ -1,0 +1,111 @@
+"""What the baselines in PyTorch share: everything but the optimizer."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn as dist_nn
+from algoperf import spec
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+__all__ = ["data_selection", "initial_state", "update_params", "warmup_cosine"]
+
+LOG_PERIOD_STEPS = 100
+
+
+def warmup_cosine(warmup_steps: int, num_steps: int) -> Callable[[int], float]:
+    """The fraction of the peak learning rate by step: linear from 0, then a cosine to 0.
+
+    Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts",
+    arXiv 1608.03983, equation 5, without restarts.
+    """
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return step / warmup_steps
+        progress = min(1.0, (step - warmup_steps) / (num_steps - warmup_steps))
+        return 0.5 * (1.0 + math.cos(math.pi * progress))
+
+    return factor
+
+
+def initial_state(
+    optimizer: Optimizer, workload: spec.Workload, hyperparameters: spec.Hyperparameters
+) -> spec.OptimizerState:
+    """An optimizer, and the schedule of its learning rate over the workload's step hint."""
+    warmup_steps = int(hyperparameters.warmup_factor * workload.step_hint)
+    schedule = warmup_cosine(warmup_steps, workload.step_hint)
+    return {"optimizer": optimizer, "scheduler": LambdaLR(optimizer, schedule)}
+
+
+def data_selection(
+    workload: spec.Workload,
+    input_queue: Iterator[dict[str, spec.Tensor]],
+    optimizer_state: spec.OptimizerState,
+    current_param_container: spec.ParameterContainer,
+    model_state: spec.ModelAuxiliaryState,
+    hyperparameters: spec.Hyperparameters,
+    global_step: int,
+    rng: spec.RandomState,
+) -> dict[str, spec.Tensor]:
+    """The next batch as it comes."""
+    return next(input_queue)
+
+
+def update_params(
+    workload: spec.Workload,
+    current_param_container: spec.ParameterContainer,
+    current_params_types: spec.ParameterTypeTree,
+    model_state: spec.ModelAuxiliaryState,
+    hyperparameters: spec.Hyperparameters,
+    batch: dict[str, spec.Tensor],
+    loss_type: spec.LossType,
+    optimizer_state: spec.OptimizerState,
+    eval_results: list[tuple[int, dict[str, float]]],
+    global_step: int,
+    rng: spec.RandomState,
+    train_state: Mapping[str, Any] | None = None,
+) -> spec.UpdateReturn:
+    """One step on the mean loss of the batch."""
+    optimizer_state["optimizer"].zero_grad()
+    logits, model_state = workload.model_fn(
+        params=current_param_container,
+        augmented_and_preprocessed_input_batch=batch,
+        model_state=model_state,
+        mode=spec.ForwardPassMode.TRAIN,
+        rng=rng,
+        update_batch_norm=True,
+        dropout_rate=getattr(hyperparameters, "dropout_rate", None),
+    )
+    loss = mean_over_processes(
+        workload.loss_fn(
+            label_batch=batch["targets"],
+            logits_batch=logits,
+            mask_batch=batch.get("weights"),
+            label_smoothing=getattr(hyperparameters, "label_smoothing", 0.0),
+        )
+    )
+    loss.backward()
+    grad_clip = getattr(hyperparameters, "grad_clip", None)
+    if grad_clip is not None:
+        torch.nn.utils.clip_grad_norm_(current_param_container.parameters(), max_norm=grad_clip)
+    optimizer_state["optimizer"].step()
+    optimizer_state["scheduler"].step()
+    if workload.metrics_logger is not None and global_step % LOG_PERIOD_STEPS == 0:
+        workload.metrics_logger.append_scalar_metrics({"loss": loss.detach()}, global_step)
+    return optimizer_state, current_param_container, model_state
+
+
+def mean_over_processes(loss: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The mean loss, a scalar, over the examples of all processes.
+
+    The backward pass of `all_reduce` adds gradients over the processes and DDP averages them, so
+    together they give the gradient of this mean.
+    """
+    summed, n_valid = loss["summed"], loss["n_valid_examples"]
+    if dist.is_initialized():
+        summed, n_valid = dist_nn.all_reduce(summed), dist_nn.all_reduce(n_valid)
+    return summed / n_valid

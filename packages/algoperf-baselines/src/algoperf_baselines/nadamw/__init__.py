@@ -1,0 +1,1 @@
+"""NAdamW: AdamW with Nesterov momentum."""

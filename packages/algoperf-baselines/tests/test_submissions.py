@@ -1,0 +1,100 @@
+"""What holds for each baseline in each framework."""
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from algoperf.search import SearchSpace, points
+from algoperf.spec import Framework, Split, SubmissionSpec
+from algoperf.submission import locate
+from algoperf.testing.frameworks import BOTH, require
+from algoperf_baselines import ADAMW, NADAMW
+from algoperf_baselines.batch_sizes import BATCH_SIZES, get_batch_size
+
+BASELINES = [pytest.param(spec, id=spec.name) for spec in (ADAMW, NADAMW)]
+NAMES = ["adamw", "nadamw"]
+MODULES = {Framework.JAX: "jax", Framework.PYTORCH: "torch"}
+
+
+@pytest.mark.parametrize("framework", BOTH)
+@pytest.mark.parametrize("name", NAMES)
+def test_is_found_by_name_and_loads_in_a_fresh_process(name: str, framework: Framework) -> None:
+    require(framework)
+    code = (
+        "import sys; from algoperf.submission import load, locate; from algoperf.spec import Framework;"
+        f"load(locate({name!r}, Framework({framework.value!r})));"
+        "print(sorted({'jax', 'torch'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONSAFEPATH": "1"},
+    )
+    assert result.stdout.strip() == str([MODULES[framework]]), result.stderr
+
+
+@pytest.mark.parametrize("framework", BOTH)
+@pytest.mark.parametrize("name", NAMES)
+def test_one_update_lowers_the_loss(start: Any, name: str, framework: Framework) -> None:
+    run = start(name, framework)
+    before = run.train_loss()
+    run.step()
+    assert run.train_loss() < before
+
+
+@pytest.mark.parametrize("framework", BOTH)
+@pytest.mark.parametrize("name", NAMES)
+def test_learns(start: Any, name: str, framework: Framework) -> None:
+    run = start(name, framework, warmup_factor=0.05, label_smoothing=0.1, dropout_rate=0.1)
+    for _ in range(60):
+        run.step()
+    _, params, model_state = run.state
+    metrics = run.workload.evaluate(params, model_state, 0, [Split.VALIDATION])
+    assert metrics["validation/accuracy"] > 0.8
+
+
+@pytest.mark.parametrize("framework", BOTH)
+def test_the_loss_is_the_mean_over_the_batch_logged_every_100_steps(
+    start: Any, framework: Framework
+) -> None:
+    # Without steps of any size and without dropout, the loss of a batch can be had again.
+    run = start("adamw", framework, learning_rate=0.0, dropout_rate=0.0, label_smoothing=0.3)
+    batches = [run.step() for _ in range(101)]
+    assert [step for step, _ in run.logged] == [0, 100]
+    for step, loss in run.logged:
+        outputs = _evaluate(run, batches[step], label_smoothing=0.3)
+        assert loss == pytest.approx(float(outputs["summed"]) / get_batch_size("toy"), rel=1e-5)
+
+
+def _evaluate(run: Any, batch: Any, label_smoothing: float) -> Any:
+    from algoperf.spec import ForwardPassMode
+
+    _, params, model_state = run.state
+    logits, _ = run.workload.model_fn(params, batch, model_state, ForwardPassMode.EVAL, None, False)
+    return run.workload.loss_fn(batch["targets"], logits, None, label_smoothing)
+
+
+@pytest.mark.parametrize("spec", BASELINES)
+def test_search_space_has_five_free_dimensions(spec: SubmissionSpec) -> None:
+    space = SearchSpace.load(locate(spec.name, Framework.JAX).parent / "tuning_search_space.json")
+    found = points(space, 5, seed=0)
+    assert len({tuple(point.values()) for point in found}) == 5
+    many = points(space, 50, seed=0)
+    assert sum(len({point[name] for point in many}) > 1 for name in many[0]) == 5
+
+
+@pytest.mark.parametrize("spec", BASELINES)
+def test_mini_hyperparameters_are_one_point_of_the_same_names(spec: SubmissionSpec) -> None:
+    folder = locate(spec.name, Framework.JAX).parent
+    space = SearchSpace.load(folder / "tuning_search_space.json")
+    mini = SearchSpace.load(folder / "mini_hyperparameters.json")
+    assert [set(point) for point in mini.content] == [set(space.content)]
+
+
+def test_batch_sizes() -> None:
+    assert all(get_batch_size(name) == size for name, size in BATCH_SIZES.items())
+    with pytest.raises(ValueError, match="no batch size for 'ogbg_gelu'"):
+        get_batch_size("ogbg_gelu")

@@ -1,0 +1,1 @@
+"""The command line of AlgoPerf. The only place with flags, environment variables and processes."""
