@@ -1,4 +1,4 @@
-"""What the tests of both frameworks share: reference numbers, and a loop that calls a submission as a trial does."""
+"""Reference numbers, and a loop that calls a submission as a trial does."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -35,24 +35,19 @@ class Case:
 
 
 def _adamw() -> list[dict[str, np.ndarray]]:
-    """Algorithm 2 of arXiv 1711.05101 in float64."""
+    """Algorithm 2 of arXiv 1711.05101 in float64, one parameter after the other."""
     h = SimpleNamespace(**GOLDEN["hyperparameters"])
-    b1, steps = 1 - h.one_minus_beta1, []
-    params = {name: np.array(value) for name, value in GOLDEN["params"].items()}
-    m = dict.fromkeys(params, 0.0)
-    v = dict.fromkeys(params, 0.0)
-    for t, gradients in enumerate(GOLDEN["gradients"], start=1):
-        for name, value in gradients.items():
-            g = np.array(value)
-            m[name] = b1 * m[name] + (1 - b1) * g
-            v[name] = h.beta2 * v[name] + (1 - h.beta2) * g**2
-            direction = (
-                m[name] / (1 - b1**t) / (np.sqrt(v[name] / (1 - h.beta2**t)) + GOLDEN["eps"])
-            )
-            params[name] = params[name] - h.learning_rate * (
-                direction + h.weight_decay * params[name]
-            )
-        steps.append(dict(params))
+    b1, b2, lr = 1 - h.one_minus_beta1, h.beta2, h.learning_rate
+    steps: list[dict[str, np.ndarray]] = [{} for _ in GOLDEN["gradients"]]
+    for name, value in GOLDEN["params"].items():
+        p, m, v = np.array(value), 0.0, 0.0
+        for t, gradients in enumerate(GOLDEN["gradients"], start=1):
+            g = np.array(gradients[name])
+            m = b1 * m + (1 - b1) * g
+            v = b2 * v + (1 - b2) * g**2
+            adam = m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + GOLDEN["eps"])
+            p = p - lr * (adam + h.weight_decay * p)
+            steps[t - 1][name] = p
     return steps
 
 

@@ -25,9 +25,8 @@ MODULES = {"adamw": adamw, "nadamw": nadamw}
 def test_steps_are_those_of_the_reference(name: str, case: Any) -> None:
     c = case(name, Framework.JAX)
     params = jax.tree.map(jax.numpy.asarray, c.params)
-    state, update = MODULES[name].init_optimizer_state(
-        c.workload, params, None, c.hyperparameters, None
-    )
+    init = MODULES[name].init_optimizer_state
+    state, update = init(c.workload, params, None, c.hyperparameters, None)
     for gradients, expected in zip(c.gradients, c.expected, strict=True):
         updates, state = update(gradients, state, params)
         params = optax.apply_updates(params, updates)
@@ -36,9 +35,7 @@ def test_steps_are_those_of_the_reference(name: str, case: Any) -> None:
 
 
 def test_schedule_is_linear_then_a_cosine() -> None:
-    schedule = _jax.warmup_cosine(
-        SimpleNamespace(step_hint=200), SimpleNamespace(learning_rate=2.0, warmup_factor=0.1)
-    )
+    schedule = _jax.warmup_cosine(SimpleNamespace(step_hint=200), SimpleNamespace(learning_rate=2.0, warmup_factor=0.1))
     values = [float(schedule(step)) for step in (0, 5, 20, 65, 110, 200, 300)]
     quarter = 1.0 + math.cos(math.pi / 4)
     assert values == pytest.approx([0.0, 0.5, 2.0, quarter, 1.0, 0.0, 0.0], abs=1e-6)

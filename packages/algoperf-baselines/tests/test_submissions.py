@@ -1,13 +1,12 @@
 """What holds for each baseline in each framework."""
 
-import os
 import subprocess
 import sys
 from typing import Any
 
 import pytest
 from algoperf.search import SearchSpace, points
-from algoperf.spec import Framework, Split, SubmissionSpec
+from algoperf.spec import ForwardPassMode, Framework, Split, SubmissionSpec
 from algoperf.submission import locate
 from algoperf.testing.frameworks import BOTH, require
 from algoperf_baselines import ADAMW, NADAMW
@@ -23,16 +22,12 @@ MODULES = {Framework.JAX: "jax", Framework.PYTORCH: "torch"}
 def test_is_found_by_name_and_loads_in_a_fresh_process(name: str, framework: Framework) -> None:
     require(framework)
     code = (
-        "import sys; from algoperf.submission import load, locate; from algoperf.spec import Framework;"
-        f"load(locate({name!r}, Framework({framework.value!r})));"
+        "import sys; from algoperf import spec, submission;"
+        f"path = submission.locate({name!r}, spec.Framework({framework.value!r}));"
+        "submission.load(path);"
         "print(sorted({'jax', 'torch'} & set(sys.modules)))"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONSAFEPATH": "1"},
-    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == str([MODULES[framework]]), result.stderr
 
 
@@ -57,24 +52,21 @@ def test_learns(start: Any, name: str, framework: Framework) -> None:
 
 
 @pytest.mark.parametrize("framework", BOTH)
-def test_the_loss_is_the_mean_over_the_batch_logged_every_100_steps(
-    start: Any, framework: Framework
-) -> None:
+def test_the_loss_is_the_mean_over_the_batch_logged_every_100_steps(start: Any, framework: Framework) -> None:
     # Without steps of any size and without dropout, the loss of a batch can be had again.
     run = start("adamw", framework, learning_rate=0.0, dropout_rate=0.0, label_smoothing=0.3)
     batches = [run.step() for _ in range(101)]
     assert [step for step, _ in run.logged] == [0, 100]
     for step, loss in run.logged:
-        outputs = _evaluate(run, batches[step], label_smoothing=0.3)
-        assert loss == pytest.approx(float(outputs["summed"]) / get_batch_size("toy"), rel=1e-5)
+        assert loss == pytest.approx(_mean_loss(run, batches[step], 0.3), rel=1e-5)
 
 
-def _evaluate(run: Any, batch: Any, label_smoothing: float) -> Any:
-    from algoperf.spec import ForwardPassMode
-
+def _mean_loss(run: Any, batch: Any, label_smoothing: float) -> float:
+    """In evaluation mode, of the current parameters."""
     _, params, model_state = run.state
     logits, _ = run.workload.model_fn(params, batch, model_state, ForwardPassMode.EVAL, None, False)
-    return run.workload.loss_fn(batch["targets"], logits, None, label_smoothing)
+    losses = run.workload.loss_fn(batch["targets"], logits, None, label_smoothing)["per_example"]
+    return sum(losses.tolist()) / len(losses)
 
 
 @pytest.mark.parametrize("spec", BASELINES)

@@ -65,9 +65,7 @@ def _row(step: int, **metrics: float) -> dict[str, float | int]:
     return {"global_step": step, "preemption_count": 0, "validation/loss": 1 / step, **metrics}
 
 
-def _started(
-    folder: Path, evaluations: Sequence[dict[str, Any]] = (), count: int = 0
-) -> TrialRecords:
+def _started(folder: Path, evaluations: Sequence[dict[str, Any]] = (), count: int = 0) -> TrialRecords:
     records = TrialRecords(folder)
     records.start(CONFIG, {"count": count}, count, evaluations)
     return records
@@ -110,9 +108,7 @@ def test_columns_are_sorted_and_a_torn_tail_is_dropped_at_every_byte(rows: list[
 
 
 @pytest.mark.parametrize("kept", range(4))
-def test_a_resumed_trial_forgets_what_its_checkpoint_does_not_know(
-    tmp_path: Path, kept: int
-) -> None:
+def test_a_resumed_trial_forgets_what_its_checkpoint_does_not_know(tmp_path: Path, kept: int) -> None:
     rows = [_row(step) for step in (1, 2, 3)]
     records = _started(tmp_path)
     for row in rows:
@@ -126,9 +122,7 @@ def test_a_resumed_trial_forgets_what_its_checkpoint_does_not_know(
     assert read_evaluations(tmp_path / EVALUATIONS) == [*rows[:kept], _row(9)]
 
 
-def test_an_append_writes_its_row_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_append_writes_its_row_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     records = _started(tmp_path)
     written: list[int] = []
     write = os.write
@@ -180,6 +174,16 @@ def test_the_files_of_a_trial(tmp_path: Path) -> None:
     ]
 
 
+def test_restarts_are_counted_and_kept_in_order(tmp_path: Path) -> None:
+    for count in range(12):
+        assert TrialRecords(tmp_path).num_starts == count
+        _started(tmp_path, count=count)
+    assert read_trial(tmp_path).metadata == [{"count": count} for count in range(12)]
+    (tmp_path / "flags_old.json").touch()
+    with pytest.raises(RecordsError, match="no number at the end of its name"):
+        read_trial(tmp_path)
+
+
 def test_a_trial_that_failed_before_it_started_is_recorded_too(tmp_path: Path) -> None:
     records = TrialRecords(tmp_path / "trial_1")
     records.check_same_config(CONFIG)
@@ -197,7 +201,10 @@ def test_another_configuration_is_refused(tmp_path: Path) -> None:
     check_same_config(tmp_path, CONFIG)
     _started(tmp_path)
     check_same_config(tmp_path, CONFIG)
-    check_same_config(tmp_path, dict(reversed(CONFIG.items())))
+    hyperparameters = dict(reversed(CONFIG["hyperparameters"].items()))
+    reordered = {**dict(reversed(CONFIG.items())), "hyperparameters": hyperparameters}
+    assert json.dumps(reordered) != json.dumps(CONFIG)
+    check_same_config(tmp_path, reordered)
     for change, message in [
         ({"seed": 2}, r"\(seed 1 there, 2 here\)"),
         ({"seed": 1.0}, r"\(seed 1 there, 1.0 here\)"),
@@ -227,9 +234,7 @@ def test_a_damaged_trial_file_is_named(tmp_path: Path, content: bytes) -> None:
             read()
 
 
-@pytest.mark.parametrize(
-    "content", ["a,b\n1\n", "a,b\n1,2,3\n", "a\nx\n", "a\n1\n\n2\n", 'a\n"1\n']
-)
+@pytest.mark.parametrize("content", ["a,b\n1\n", "a,b\n1,2,3\n", "a\nx\n", "a\n1\n\n2\n", 'a\n"1\n'])
 def test_a_damaged_evaluation_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / EVALUATIONS).write_text(content)
     with pytest.raises(RecordsError, match=r"eval_measurements\.csv is damaged"):
@@ -314,9 +319,7 @@ def test_logging_does_not_wait_for_the_device(tmp_path: Path) -> None:
     assert header == "global_step,loss,norm,one,preemption_count,step"
 
 
-@pytest.mark.parametrize(
-    "metrics", [{"a": "1"}, {"a": None}, {"a": [1]}, {"a": np.ones(2)}, {"a\n": 1}]
-)
+@pytest.mark.parametrize("metrics", [{"a": "1"}, {"a": None}, {"a": [1]}, {"a": np.ones(2)}, {"a\n": 1}])
 def test_what_is_no_number_cannot_be_logged(tmp_path: Path, metrics: dict[str, Any]) -> None:
     logger = _started(tmp_path).metrics_logger()
     with pytest.raises(RecordsError, match="The logged metric 'a"):
@@ -385,9 +388,7 @@ def _full_disk(*_: Any) -> Any:
 
 
 @pytest.mark.parametrize("function", ["write", "fsync", "open"])
-def test_a_full_disk_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
-) -> None:
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str) -> None:
     path = tmp_path / "file"
     write_atomic(path, "old")
     with monkeypatch.context() as patch:
@@ -429,9 +430,7 @@ def test_a_full_disk_leaves_whole_lines(
     assert read_evaluations(tmp_path / EVALUATIONS) == [*before, _row(3)]
 
 
-def test_a_file_is_on_disk_before_it_gets_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_is_on_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     for module, name in ((os, "fsync"), (Path, "replace")):
         real = getattr(module, name)

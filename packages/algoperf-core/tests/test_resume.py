@@ -106,8 +106,7 @@ def test_a_damaged_checkpoint_is_passed_over(make_trial, framework):
         outcome = again.run()
         drop = ("preemption_count",)
         rows = [
-            [{k: v for k, v in row.items() if k not in drop} for row in o.evaluations]
-            for o in (undisturbed, outcome)
+            [{k: v for k, v in row.items() if k not in drop} for row in o.evaluations] for o in (undisturbed, outcome)
         ]
         assert rows[0] == rows[1]
         files = sorted((first.records.folder / "checkpoints").iterdir())

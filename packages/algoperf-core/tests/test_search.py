@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,15 @@ def test_points_lie_within_their_bounds(
         assert point["c"] in [1, "two", None]
 
 
+def test_rounding_leads_past_no_bound() -> None:
+    space = parse_search_space({"a": {"min": 0.855, "max": 0.979, "scaling": "log"}}, "space")
+    assert isinstance(space.content, Mapping)
+    top = 1 - 2**-53
+    assert 0.855 * math.exp(top * math.log(0.979 / 0.855)) > 0.979
+    assert space.content["a"].at(top) == 0.979
+    assert space.content["a"].at(0.0) == 0.855
+
+
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 2**32), st.integers(0, 2**32))
 @settings(deadline=None, max_examples=50)
 def test_more_points_contain_fewer_and_a_seed_only_permutes(n: int, m: int, s: int, t: int) -> None:
@@ -133,10 +143,7 @@ def test_order_is_the_same_in_a_fresh_interpreter_and_ignores_the_global_seed() 
         "from algoperf.search import parse_search_space, points\n"
         "print(json.dumps(points(parse_search_space(json.loads(sys.argv[1]), 's'), 20, 3)))\n"
     )
-    outputs = {
-        subprocess.check_output([sys.executable, "-c", program, json.dumps(MIXED), seed])
-        for seed in ("0", "1")
-    }
+    outputs = {subprocess.check_output([sys.executable, "-c", program, json.dumps(MIXED), seed]) for seed in ("0", "1")}
     state = np.random.get_state()[1].tolist()
     here = points(parse_search_space(MIXED, "s"), 20, 3)
     assert np.random.get_state()[1].tolist() == state

@@ -181,9 +181,7 @@ def prepare_for_eval(**arguments):
 def test_preparing_for_evaluation_costs_submission_time(make_trial, framework):
     outcome = make_trial(framework, clock="wall", max_steps=1, patch=PREPARE).run()
     assert outcome.evaluations[0]["score"] >= 0.05
-    accounts = [
-        outcome.evaluations[0][f"accumulated_{name}_time"] for name in ("submission", "eval", "logging")
-    ]
+    accounts = [outcome.evaluations[0][f"accumulated_{name}_time"] for name in ("submission", "eval", "logging")]
     assert outcome.evaluations[0]["total_duration"] == pytest.approx(sum(accounts) + outcome.seconds["setup"])
 
 

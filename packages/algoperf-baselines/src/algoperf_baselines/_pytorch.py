@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn as dist_nn
 from algoperf import spec
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -80,7 +79,7 @@ def update_params(
         update_batch_norm=True,
         dropout_rate=getattr(hyperparameters, "dropout_rate", None),
     )
-    loss = mean_over_processes(
+    loss, mean_loss = over_all_processes(
         workload.loss_fn(
             label_batch=batch["targets"],
             logits_batch=logits,
@@ -95,17 +94,20 @@ def update_params(
     optimizer_state["optimizer"].step()
     optimizer_state["scheduler"].step()
     if workload.metrics_logger is not None and global_step % LOG_PERIOD_STEPS == 0:
-        workload.metrics_logger.append_scalar_metrics({"loss": loss.detach()}, global_step)
+        workload.metrics_logger.append_scalar_metrics({"loss": mean_loss}, global_step)
     return optimizer_state, current_param_container, model_state
 
 
-def mean_over_processes(loss: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The mean loss, a scalar, over the examples of all processes.
+def over_all_processes(loss: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """What to take gradients of, and the mean loss over the examples of all processes; scalars.
 
-    The backward pass of `all_reduce` adds gradients over the processes and DDP averages them, so
-    together they give the gradient of this mean.
+    DDP averages gradients over the processes. Where these have different numbers of valid examples
+    (of tokens, say), the average of their means is not the mean over all.
     """
     summed, n_valid = loss["summed"], loss["n_valid_examples"]
-    if dist.is_initialized():
-        summed, n_valid = dist_nn.all_reduce(summed), dist_nn.all_reduce(n_valid)
-    return summed / n_valid
+    if not dist.is_initialized():
+        mean = summed / n_valid
+        return mean, mean.detach()
+    totals = torch.stack([summed.detach(), n_valid.to(summed.dtype)])
+    dist.all_reduce(totals)
+    return summed * dist.get_world_size() / totals[1], totals[0] / totals[1]

@@ -23,7 +23,5 @@ def get_batch_size(workload_name: str) -> int:
         ValueError: for any other name. For a variant the harness then asks for its base.
     """
     if workload_name not in BATCH_SIZES:
-        raise ValueError(
-            f"The baselines have no batch size for {workload_name!r}; add one to BATCH_SIZES."
-        )
+        raise ValueError(f"The baselines have no batch size for {workload_name!r}; add one to BATCH_SIZES.")
     return BATCH_SIZES[workload_name]

@@ -120,9 +120,7 @@ def _write(path: Path, backend: Backend, state: Mapping[str, Any]) -> None:
 def _read(path: Path, backend: Backend, template: Mapping[str, Any]) -> dict[str, Any]:
     with safe_open(path, framework="numpy") as file:
         header = json.loads(file.metadata()["algoperf"])
-        arrays = [
-            _as_dtype(file.get_tensor(str(i)), dtype, shape) for i, (dtype, shape) in enumerate(header["arrays"])
-        ]
+        arrays = [_as_dtype(file.get_tensor(str(i)), dtype, shape) for i, (dtype, shape) in enumerate(header["arrays"])]
     state: dict[str, Any] = Decoder(backend, arrays).decode(header["tree"], dict(template))
     return state
 

@@ -47,9 +47,7 @@ class MetricsLogger:
                 raise RecordsError(f"The logged metric {name!r} has no name; use a printable text.")
             is_one = math.prod(getattr(value, "shape", ())) == 1
             if not is_one or getattr(value, "__float__", None) is None:
-                raise RecordsError(
-                    f"The logged metric {name!r} is a {type(value).__name__}; log one number."
-                )
+                raise RecordsError(f"The logged metric {name!r} is a {type(value).__name__}; log one number.")
         count = self._preemption_count if preemption_count is None else preemption_count
         self._rows.append({**metrics, "global_step": global_step, "preemption_count": count})
 
@@ -57,9 +55,6 @@ class MetricsLogger:
         """Appends everything logged so far to the file. Waits for the devices."""
         rows, self._rows = self._rows, []
         whole = ("global_step", "preemption_count")
-        converted = (
-            {key: int(value) if key in whole else float(value) for key, value in row.items()}
-            for row in rows
-        )
+        converted = ({key: int(value) if key in whole else float(value) for key, value in row.items()} for row in rows)
         if lines := "".join(json.dumps(row) + "\n" for row in converted):
             append_durably(self._path, lines.encode())

@@ -173,9 +173,7 @@ def _plain(value: Any) -> Any:
         return dict(value)
     if (tolist := getattr(value, "tolist", None)) is not None:  # numpy's numbers and arrays
         return tolist()
-    raise TypeError(
-        f"A {type(value).__name__} cannot be recorded; record numbers, texts and lists."
-    )
+    raise TypeError(f"A {type(value).__name__} cannot be recorded; record numbers, texts and lists.")
 
 
 def _damaged(path: Path, why: object) -> RecordsError:

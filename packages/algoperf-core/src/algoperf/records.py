@@ -111,9 +111,7 @@ class TrialRecords:
         check_same_config(self.folder, config)
         self._config = config
 
-    def start(
-        self, config: Row, metadata: Row, preemption_count: int, evaluations: Sequence[Row]
-    ) -> None:
+    def start(self, config: Row, metadata: Row, preemption_count: int, evaluations: Sequence[Row]) -> None:
         """Begins the records of a run, or continues them from a checkpoint.
 
         Args:
@@ -219,8 +217,7 @@ def check_same_config(folder: Path, config: Row) -> None:
         rest = len(changes) - _NUM_DIFFERENCES_NAMED
         more = f"; and {rest} more" if rest > 0 else ""
         raise RecordsError(
-            f"{folder} holds a trial of another configuration ({named}{more}); "
-            "choose another --experiment."
+            f"{folder} holds a trial of another configuration ({named}{more}); choose another --experiment."
         )
 
 

@@ -201,9 +201,7 @@ def _parse_points(data: list[Any], space: str) -> tuple[Point, ...]:
             raise ValueError(f"{where} is empty; give at least one hyperparameter.")
         _check_names(point, where)
         if different := sorted(set(point) ^ set(data[0])):
-            raise ValueError(
-                f"{where} and point 0 differ in {', '.join(different)}; give all the same names."
-            )
+            raise ValueError(f"{where} and point 0 differ in {', '.join(different)}; give all the same names.")
         for key, value in point.items():
             _check_value(value, f"{where}: {key!r}")
     return tuple(data)
@@ -211,9 +209,7 @@ def _parse_points(data: list[Any], space: str) -> tuple[Point, ...]:
 
 def _parse_dimension(data: Any, where: str) -> Range | Choice:
     if not isinstance(data, dict):
-        raise ValueError(
-            f"{where} is {_kind(data)}; write an object of min, max, scaling or of feasible_points."
-        )
+        raise ValueError(f"{where} is {_kind(data)}; write an object of min, max, scaling or of feasible_points.")
     keys = ("feasible_points",) if "feasible_points" in data else ("min", "max", "scaling")
     if unknown := [key for key in data if key not in keys]:
         raise ValueError(f"{where} has the unknown key {unknown[0]!r}; use {', '.join(keys)}.")

@@ -321,8 +321,12 @@ class WorkloadSpec:
         """
         if (mini_target is None) != (self.mini is None):
             raise ValueError(f"{self.name}_{suffix}: a mini target is given exactly where the base is mini too.")
-        mini = self.mini and mini_target and self.mini.variant(
-            suffix, summary=summary, target=mini_target, **(model if mini_model is None else mini_model)
+        mini = (
+            self.mini
+            and mini_target
+            and self.mini.variant(
+                suffix, summary=summary, target=mini_target, **(model if mini_model is None else mini_model)
+            )
         )
         return replace(
             self,

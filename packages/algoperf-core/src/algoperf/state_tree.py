@@ -164,7 +164,9 @@ class Decoder:
 
     def _fresh(self, node: Any, template: Any, place: str) -> Any:
         if _type_name(type(template)) != node["type"]:
-            raise StateError(f"{place} held a {node['type']}, which a checkpoint cannot hold, and a fresh start has none.")
+            raise StateError(
+                f"{place} held a {node['type']}, which a checkpoint cannot hold, and a fresh start has none."
+            )
         return template
 
     def _items(self, nodes: Sequence[Node], template: Any, place: str) -> list[Any]:

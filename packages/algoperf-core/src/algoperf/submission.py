@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from algoperf import registry
 from algoperf.spec import Framework, OptimizerState, UpdateReturn, WorkloadSpec
@@ -62,7 +62,7 @@ class Submission:
 
     Attributes:
         path: the file it was loaded from.
-        content_hash: SHA-256 over the names and contents of the Python files beside it.
+        content_hash: SHA-256 over the submission's Python files that were loaded.
         wants_train_state: whether `update_params` takes `train_state`.
     """
 
@@ -116,7 +116,8 @@ def load(path: Path) -> Submission:
     Raises:
         SubmissionError: it cannot be imported, lacks a function, or has one with another signature.
     """
-    module = _import(path)
+    place = _place(path)
+    module = _import(path, place)
     functions = {name: getattr(module, name, None) for name in (*_POSITIONAL, *_KEYWORDS)}
     for name, function in functions.items():
         if function is None and name in _OPTIONAL:
@@ -128,17 +129,19 @@ def load(path: Path) -> Submission:
     assert update_params is not None
     return Submission(
         path=path,
-        content_hash=content_hash(path),
+        content_hash=content_hash(place.code),
         wants_train_state=_accepts(update_params, "train_state"),
         **functions,  # type: ignore[arg-type]
     )
 
 
-def content_hash(path: Path) -> str:
-    """SHA-256 over the Python files in a submission's folder, so that records say what code ran."""
+def content_hash(folder: Path) -> str:
+    """SHA-256 over the loaded Python files below a submission's folder, so that records say what code ran."""
+    loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    files = {Path(name).resolve() for name in loaded if name}
     digest = hashlib.sha256()
-    for file in sorted(path.parent.rglob("*.py")):
-        digest.update(file.relative_to(path.parent).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    for file in sorted(file for file in files if file.is_relative_to(folder)):
+        digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
@@ -160,11 +163,13 @@ def _check_signature(path: Path, name: str, function: Callable[..., Any]) -> Non
         raise SubmissionError(f"{name} of {path} cannot be called with ({expected}): {error}.") from error
 
 
-def _import(path: Path) -> ModuleType:
-    root, name = _module_name(path)
-    for folder in (path.parent, root):
-        if str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
+def _import(path: Path, place: _Place) -> ModuleType:
+    name = place.name
+    if str(place.root) not in sys.path:
+        sys.path.insert(0, str(place.root))
+    if not place.is_package and str(path.parent) not in sys.path:
+        # Last: a submission's own modules must not hide others of the same name, such as a file jax.py.
+        sys.path.append(str(path.parent))
     if name in sys.modules:
         return sys.modules[name]
     try:
@@ -188,20 +193,41 @@ def _import_file(path: Path, name: str) -> ModuleType:
     return module
 
 
-def _module_name(path: Path) -> tuple[Path, str]:
-    """The folder for `sys.path` and the module's name below it.
+class _Place(NamedTuple):
+    """Where a submission's module is.
 
-    Public submissions import their own parts as `submissions.<…>`, relative to each other, or from their own folder.
-    So the root is what contains `submissions/` or `algorithms/`; else what contains the outermost package. A file
-    that is in no package is named after its path, so that two files called submission.py do not collide.
+    Attributes:
+        root: the folder for `sys.path`.
+        name: the module's dotted name below it.
+        code: the folder that holds the submission's code.
+        is_package: whether it is part of a package, which finds its own modules.
+    """
+
+    root: Path
+    name: str
+    code: Path
+    is_package: bool
+
+
+def _place(path: Path) -> _Place:
+    """Where a submission's module is, by what public submissions rely on.
+
+    They import their own parts as `submissions.<…>`, relative to each other, or from their own folder. So the root
+    is what contains `submissions/` or `algorithms/`; else what contains the outermost package. A file that is in
+    neither is named after its path, so that two files called submission.py do not collide.
     """
     for parent in path.parents:
         if parent.name in ROOT_MARKERS:
-            return parent.parent, ".".join(path.relative_to(parent.parent).with_suffix("").parts)
+            return _Place(parent.parent, _dotted(path, parent.parent), path.parent, False)
     folder = path.parent
     while (folder / "__init__.py").exists():
         folder = folder.parent
     if folder != path.parent:
-        return folder, ".".join(path.relative_to(folder).with_suffix("").parts)
+        name = _dotted(path, folder)
+        return _Place(folder, name, folder / name.split(".")[0], True)
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
-    return path.parent, f"{path.stem}_{digest}"
+    return _Place(path.parent, f"{path.stem}_{digest}", path.parent, False)
+
+
+def _dotted(path: Path, root: Path) -> str:
+    return ".".join(path.relative_to(root).with_suffix("").parts)

@@ -389,7 +389,8 @@ class Trial:
             "optimizer_state": state.optimizer_state,
         }
         saved = self.checkpoints.load(template)
-        restarts = self.records.num_starts
+        # As rank 0 sees it: another rank may look when rank 0 has started its records already.
+        restarts = self.backend.gather([self.records.num_starts])[0]
         if saved is None:
             return None, restarts
         state.params, state.model_state = saved["params"], saved["model_state"]
@@ -414,6 +415,7 @@ class Trial:
             "submission_sha256": self.submission.content_hash,
             **{f"workload.{name}": value for name, value in self.workload.spec.facts().items()},
         }
+        self.records.preemption_count = restarts
         if self.backend.rank == 0:
             self.records.start(self.config.as_json(), metadata, restarts, evaluations)
             self.workload.metrics_logger = self.records.metrics_logger()

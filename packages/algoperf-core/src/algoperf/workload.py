@@ -285,7 +285,6 @@ class Workload(abc.ABC):
     def _activations(self) -> Mapping[LossType, Any]: ...
 
 
-
 def sum_over_batches(outputs: Sequence[EvalOutput]) -> dict[str, np.ndarray]:
     """Sums of each entry over all batches, in float64: what most `finalize` functions start from."""
     return {name: np.sum([np.asarray(o[name], np.float64) for o in outputs], axis=0) for name in outputs[0]}

@@ -13,16 +13,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import jraph
-from flax import linen as nn
-
 from algoperf.backends.jax import JaxWorkload
 from algoperf.spec import ForwardPassMode, ModelAuxiliaryState, ModelInitState, ParameterType, RandomState
 from algoperf.workload import EvalOutput
-from algoperf_ogbg.graphs import GraphsTuple
-from algoperf_ogbg.spec import GraphNetwork
+from flax import linen as nn
 
-NODE_FEATURES = 9
-EDGE_FEATURES = 3
+from algoperf_ogbg.graphs import GraphsTuple
+from algoperf_ogbg.spec import EDGE_FEATURES, NODE_FEATURES, GraphNetwork
 
 Part = tuple[jax.Array, jax.Array | None]
 
@@ -127,9 +124,7 @@ class OgbgModel(nn.Module):
     config: GraphNetwork
 
     @nn.compact
-    def __call__(
-        self, graph: GraphsTuple, train: bool = False, dropout_rate: float | jax.Array = 0.0
-    ) -> jax.Array:
+    def __call__(self, graph: GraphsTuple, train: bool = False, dropout_rate: float | jax.Array = 0.0) -> jax.Array:
         """Maps nodes [N, 9], edges [E, 3] to logits [G, num_outputs]. The graph's own globals are not read."""
         config = self.config
         graph = graph._replace(
@@ -235,7 +230,13 @@ class OgbgJax(JaxWorkload):
     def eval_step(
         self, params: Any, model_state: ModelAuxiliaryState, batch: Mapping[str, Any], rng: RandomState
     ) -> EvalOutput:
-        """`logits`, `labels`, `weights` and (masked) `losses`, each [G, num_outputs]: AP needs them all."""
+        """`logits`, `labels`, `weights` and (masked) `losses`, each [G, num_outputs], and the number of real graphs."""
         logits, _ = self.model_fn(params, batch, model_state, ForwardPassMode.EVAL, rng, update_batch_norm=False)
         losses = self.loss_fn(batch["targets"], logits, batch["weights"])["per_example"]
-        return {"logits": logits, "labels": batch["targets"], "weights": batch["weights"], "losses": losses}
+        return {
+            "logits": logits,
+            "labels": batch["targets"],
+            "weights": batch["weights"],
+            "losses": losses,
+            "num_graphs": batch["is_real"].sum(),
+        }

@@ -9,6 +9,9 @@ from typing import Literal
 
 from algoperf.spec import Budget, DatasetSpec, Framework, LossType, Scale, Target, WorkloadSpec
 
+NODE_FEATURES = 9
+EDGE_FEATURES = 3
+
 
 @dataclass(frozen=True, kw_only=True)
 class GraphNetwork:
@@ -80,10 +83,10 @@ _MINI = replace(
     summary="A small graph network on molecules with measured bioactivities: 30 sparse binary labels.",
     scale=Scale.MINI,
     target=_target(0.5, 0.5),
-    num_train_examples=28_000,
-    num_eval_train_examples=3_800,
-    num_validation_examples=3_800,
-    num_test_examples=3_800,
+    num_train_examples=28_520,
+    num_eval_train_examples=3_250,
+    num_validation_examples=3_250,
+    num_test_examples=3_475,
     eval_batch_size=1_024,
     batch_size=128,
     budgets={rules: Budget(max_runtime_s=120, eval_period_s=5) for rules in ("v0.6", "v1.0")},

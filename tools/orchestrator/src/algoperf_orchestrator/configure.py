@@ -1,4 +1,4 @@
-"""From what was asked for to a `TrialConfig`, with everything that can be wrong found before anything starts."""
+"""From what was asked for to a `TrialConfig`; what can be wrong is found before anything starts."""
 
 import json
 from collections.abc import Sequence
@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 from algoperf import registry, submission
 from algoperf.data import DataError, preparation
-from algoperf.search import SearchSpace, as_hyperparameters
+from algoperf.search import SearchSpace, as_hyperparameters, points
 from algoperf.spec import DEFAULT_RULES, Framework, Scale, TuningRuleset, WorkloadSpec
 from algoperf.study import RULESETS, Ruleset, study_points, trial_config
 from algoperf.trial import TrialConfig
+
 from algoperf_orchestrator.frameworks import check_installed
 
 # Beside a submission's file. The second lists one point, for mini scale.
@@ -59,11 +60,10 @@ def configure(request: RunRequest) -> TrialConfig:
     _check_numbers(request, ruleset)
     hyperparameters = _hyperparameters(request, ruleset, file)
     _check_data(spec, request.data_dir)
-    is_file = request.submission not in registry.submission_names()
     return trial_config(
         spec,
         framework=request.framework,
-        submission=str(file) if is_file else request.submission,
+        submission=str(file) if Path(request.submission).exists() else request.submission,
         ruleset=ruleset,
         hyperparameters=hyperparameters,
         suite_seed=request.seed,
@@ -94,8 +94,7 @@ def _check_data(spec: WorkloadSpec, data_dir: Path) -> None:
     found = preparation.status(spec, data_dir)
     if found.state in ("missing", "unfinished"):
         raise DataError(
-            f"The data of {spec.name} is {found.state} in {found.folder}; "
-            f"run `{preparation.prepare_command(spec)}`."
+            f"The data of {spec.name} is {found.state} in {found.folder}; run `{preparation.prepare_command(spec)}`."
         )
 
 
@@ -113,9 +112,7 @@ def _hyperparameters(request: RunRequest, ruleset: Ruleset, file: Path) -> dict[
     else:
         point = _point(request, ruleset, path)
         if unknown := [name for name in values if name not in point]:
-            raise ValueError(
-                f"{path} has no hyperparameter {unknown[0]!r}; --hparam can change {', '.join(point)}."
-            )
+            raise ValueError(f"{path} has no hyperparameter {unknown[0]!r}; --hparam can change {', '.join(point)}.")
     point |= values
     as_hyperparameters(point)
     return point
@@ -133,12 +130,9 @@ def _space_path(request: RunRequest, file: Path) -> Path | None:
 def _point(request: RunRequest, ruleset: Ruleset, path: Path | None) -> dict[str, Any]:
     space = _load(path)
     if space is not None and path is not None and path.name == MINI_HYPERPARAMETERS:
-        return dict(study_points(_ONE_POINT, space, request.seed, request.workload, request.study)[0] or {})
-    points = study_points(ruleset, space, request.seed, request.workload, request.study)
-    return dict(points[(request.trial or 1) - 1] or {})
-
-
-_ONE_POINT = Ruleset(name=TuningRuleset.EXTERNAL, num_studies=1, num_trials=1, budget_factor=1.0)
+        return points(space, count=1, seed=0)[0]
+    drawn = study_points(ruleset, space, request.seed, request.workload, request.study)
+    return dict(drawn[(request.trial or 1) - 1] or {})
 
 
 def _load(path: Path | None) -> SearchSpace | None:

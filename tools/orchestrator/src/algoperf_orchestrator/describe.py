@@ -7,9 +7,9 @@ from math import prod
 from typing import Any
 
 import typer
-
 from algoperf import registry
 from algoperf.spec import Framework, Scale, WorkloadSpec
+
 from algoperf_orchestrator.frameworks import check_installed, is_installed
 
 
@@ -19,7 +19,7 @@ def describe(name: str, scale: Scale, framework: Framework | None) -> dict[str, 
     Args:
         name: the workload.
         scale: at which scale.
-        framework: where the parameters come from; None means the first that is installed, if any is.
+        framework: where the parameters come from; None means the first that is installed, if any.
     """
     spec = registry.workload_spec(name).at(scale)
     facts: dict[str, Any] = _plain(asdict(spec))
@@ -51,10 +51,7 @@ def _plain(value: Any) -> Any:
 def show(facts: Mapping[str, Any]) -> None:
     """Prints what `describe` returned, one fact a line and one parameter a line."""
     lines = list(_flat({key: value for key, value in facts.items() if key != "parameters"}))
-    lines += [
-        (one["name"], f"{one['shape']} {one['dtype']} {one['type']}")
-        for one in facts.get("parameters", [])
-    ]
+    lines += [(one["name"], f"{one['shape']} {one['dtype']} {one['type']}") for one in facts.get("parameters", [])]
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
         typer.echo(f"{name.ljust(width)}  {value}")

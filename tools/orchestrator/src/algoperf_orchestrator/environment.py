@@ -1,7 +1,7 @@
 """The settings of a trial's process that change its results or its speed, as data.
 
-They are set before the process starts, because the frameworks read them when they are imported, and so that
-neither a submission nor the shell that a trial is started from decides them.
+They are set before the process starts, because the frameworks read them when they are imported, and
+so that neither a submission nor the shell that a trial is started from decides them.
 """
 
 import os
@@ -32,7 +32,7 @@ _ALWAYS = {"PYTHONSAFEPATH": "1"}
 # Spinning threads doubled PyTorch's step time on busy machines.
 _CPU = {"OMP_WAIT_POLICY": "PASSIVE"}
 # Per rules version and framework. v1.0 multiplies float32 matrices of PyTorch in TF32, as
-# `torch.set_float32_matmul_precision("high")` does; JAX's default does so too. v0.6's GPUs have no TF32.
+# `torch.set_float32_matmul_precision("high")` does; JAX does so by default. v0.6's GPUs cannot.
 _CUDA: Mapping[tuple[str, Framework], Mapping[str, str]] = {
     ("v1.0", Framework.PYTORCH): {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"},
 }
@@ -66,7 +66,7 @@ class ProcessSettings:
     variables: Mapping[str, str]
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
-        """A process's environment: what it inherits, without what is not for a trial, and with the settings."""
+        """A process's environment: what it inherits, less `REMOVED`, and the settings."""
         kept = {name: value for name, value in inherited.items() if name not in REMOVED}
         return kept | dict(self.variables)
 
@@ -88,7 +88,7 @@ def process_settings(framework: Framework, rules: str, devices: Devices) -> Proc
 
 
 def find_devices(requested: int | None) -> Devices:
-    """The first `requested` CUDA devices, or all; without any, the CPU, which can pretend to be several."""
+    """The first `requested` CUDA devices, or all; without any the CPU, which can be several."""
     if requested is not None and requested < 1:
         raise ValueError(f"--devices is {requested}; ask for at least 1.")
     found = _cuda_devices()

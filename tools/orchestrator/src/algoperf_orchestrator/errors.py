@@ -1,4 +1,4 @@
-"""What the user can mend is told in one sentence; everything else is a bug and keeps its traceback."""
+"""What the user can mend is told in a sentence; all else is a bug and keeps its traceback."""
 
 import sys
 from collections.abc import Iterator
@@ -36,4 +36,6 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and str(error) == f"No module named {error.name!r}":
         package = str(error.name).partition(".")[0]
         return f"{package} is not installed; install it with `uv pip install {package}`."
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; mend that and run the same command again."
     return " ".join(str(error).split())

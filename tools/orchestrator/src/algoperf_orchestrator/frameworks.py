@@ -21,7 +21,6 @@ def check_installed(framework: Framework) -> None:
     """Raises ImportError, naming the command to run, if a framework is not installed."""
     if not is_installed(framework):
         raise ImportError(
-            f"{framework.value} is not installed; install it with "
-            f"`uv pip install 'algoperf-core[{framework.value}]'`.",
+            f"{framework.value} is not installed; install it with `uv pip install 'algoperf-core[{framework.value}]'`.",
             name=MODULES[framework],
         )

@@ -1,11 +1,16 @@
 """What is installed, as plain data and as a table."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from algoperf import registry
 from algoperf.spec import Framework, Scale, Target, WorkloadSpec
+
 from algoperf_orchestrator.frameworks import is_installed
+
+# What goes to a file or a pipe is not broken to fit a screen.
+_FILE_WIDTH = 200
 
 
 def workloads() -> list[dict[str, Any]]:
@@ -16,10 +21,7 @@ def workloads() -> list[dict[str, Any]]:
 def submissions() -> list[dict[str, Any]]:
     """Every installed submission: name, frameworks, summary."""
     specs = [registry.submission_spec(name) for name in registry.submission_names()]
-    return [
-        {"name": spec.name, "frameworks": _frameworks(spec.frameworks), "summary": spec.summary}
-        for spec in specs
-    ]
+    return [{"name": spec.name, "frameworks": _frameworks(spec.frameworks), "summary": spec.summary} for spec in specs]
 
 
 def _workload(spec: WorkloadSpec) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def _target(target: Target) -> dict[str, Any]:
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
-    """Prints what `workloads` or `submissions` returned as a table; missing frameworks are marked."""
+    """Prints what `workloads` or `submissions` returned; frameworks that are missing are marked."""
     from rich.console import Console
     from rich.table import Table
 
@@ -57,7 +59,8 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
         table.add_column(name, overflow="fold")
     for row in texts:
         table.add_row(*row.values())
-    Console(highlight=False, markup=False).print(table)
+    width = None if sys.stdout.isatty() else _FILE_WIDTH
+    Console(width=width, highlight=False, markup=False).print(table)
 
 
 def _text(name: str, value: Any) -> str:

@@ -119,8 +119,7 @@ def load(framework: Framework) -> Backend:
         if error.name not in ("jax", "jaxlib", "torch"):
             raise
         raise ImportError(
-            f"{framework.value} is not installed; install it with "
-            f"`uv pip install 'algoperf-core[{framework.value}]'`.",
+            f"{framework.value} is not installed; install it with `uv pip install 'algoperf-core[{framework.value}]'`.",
             name=error.name,
         ) from error
     return backend

@@ -14,9 +14,7 @@ class ToyDataset(Dataset):
 
     def __init__(self, spec: WorkloadSpec) -> None:
         self._spec = spec
-        self._arrays = lru_cache(maxsize=None)(
-            lambda split: points(spec, split, np.arange(spec.num_examples(split)))
-        )
+        self._arrays = lru_cache(maxsize=None)(lambda split: points(spec, split, np.arange(spec.num_examples(split))))
 
     def _load(self, split: Split, indices: np.ndarray) -> dict[str, np.ndarray]:
         return {name: array[indices] for name, array in self._arrays(split).items()}

@@ -65,16 +65,12 @@ class ToyTorch(TorchWorkload):
         **unused: Any,
     ) -> dict[str, torch.Tensor]:
         """Softmax cross entropy."""
-        losses = F.cross_entropy(
-            logits_batch, label_batch.long(), reduction="none", label_smoothing=label_smoothing
-        )
+        losses = F.cross_entropy(logits_batch, label_batch.long(), reduction="none", label_smoothing=label_smoothing)
         mask = torch.ones_like(losses) if mask_batch is None else mask_batch
         losses = losses * mask
         return {"summed": losses.sum(), "n_valid_examples": mask.sum(), "per_example": losses}
 
-    def eval_step(
-        self, params: nn.Module, model_state: Any, batch: Mapping[str, Any], rng: Any
-    ) -> dict[str, Any]:
+    def eval_step(self, params: nn.Module, model_state: Any, batch: Mapping[str, Any], rng: Any) -> dict[str, Any]:
         """Sums of loss, correct answers and examples."""
         logits, _ = self.model_fn(params, batch, model_state, ForwardPassMode.EVAL, rng, False)
         weights = batch["weights"]

@@ -1,0 +1,29 @@
+"""Comparing trees of arrays."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+
+def leaves(tree: Any) -> Iterator[np.ndarray]:
+    """The arrays of a batch, whatever dicts and tuples they lie in."""
+    if isinstance(tree, np.ndarray):
+        yield tree
+    else:
+        for child in tree.values() if isinstance(tree, Mapping) else tree:
+            yield from leaves(child)
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    """Raises AssertionError unless two trees hold the same arrays."""
+    for array, other in zip(leaves(found), leaves(expected), strict=True):
+        np.testing.assert_array_equal(array, other)
+
+
+def assert_close(found: Any, expected: Any, name: str, tolerance: float) -> None:
+    """Raises AssertionError if arrays of two trees differ by more than `tolerance`, relative to their norm."""
+    for array, other in zip(leaves(found), leaves(expected), strict=True):
+        assert array.shape == other.shape, f"{name}: {array.shape}, {other.shape}"
+        error, norm = np.linalg.norm(array.astype(np.float64) - other), np.linalg.norm(other.astype(np.float64))
+        assert error <= tolerance * norm, f"{name} differ by {error}, at a norm of {norm}."

@@ -1,0 +1,1 @@
+"""AlgoPerf's OGBG workload: a graph network that predicts the biological activities of molecules."""

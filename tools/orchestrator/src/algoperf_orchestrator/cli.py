@@ -1,0 +1,216 @@
+"""The command line: options and help. What a command does is imported when it is called."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from algoperf.spec import DEFAULT_RULES, Framework, Scale, TuningRuleset
+
+from algoperf_orchestrator.environment import default_data_dir
+from algoperf_orchestrator.errors import one_sentence
+
+app = typer.Typer(
+    help="AlgoPerf, a benchmark of neural-network training algorithms.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    # Without rich: help is to be quick.
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Make data, check it, and see what is there.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+class Listed(StrEnum):
+    """What can be listed."""
+
+    WORKLOADS = "workloads"
+    SUBMISSIONS = "submissions"
+
+
+class ClockName(StrEnum):
+    """The clocks; see `algoperf.clock`."""
+
+    WALL = "wall"
+    VIRTUAL = "virtual"
+
+
+WorkloadArgument = Annotated[str, typer.Argument(metavar="WORKLOAD", help="Name of a workload.")]
+ScaleOption = Annotated[Scale, typer.Option(help="The published benchmark, or the same made small.")]
+ClockOption = Annotated[ClockName, typer.Option(help="Time as it passes, or the same for each step (not official).")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="ALGOPERF_DATA",
+        help="Where prepared data lies.",
+        show_default="the user's data folder",
+    ),
+]
+
+
+@app.command("list")
+def list_(what: Annotated[Listed, typer.Argument(help="What to list.")], as_json: JsonOption = False) -> None:
+    """List what is installed."""
+    from algoperf_orchestrator import listing
+
+    rows = listing.workloads() if what is Listed.WORKLOADS else listing.submissions()
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        listing.show(rows)
+
+
+@app.command()
+def describe(
+    workload: WorkloadArgument,
+    scale: ScaleOption = Scale.FULL,
+    framework: Annotated[
+        Framework | None,
+        typer.Option(help="Show the parameters in it.", show_default="the first installed"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the facts of a workload, and its parameters."""
+    from algoperf_orchestrator import describe as describing
+
+    facts = describing.describe(workload, scale, framework)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+    else:
+        describing.show(facts)
+
+
+@data_app.command()
+def prepare(
+    workload: WorkloadArgument,
+    scale: ScaleOption = Scale.FULL,
+    data_dir: DataDirOption = None,
+    source: Annotated[
+        Path | None, typer.Option(help="What you downloaded, where it cannot be fetched for you.")
+    ] = None,
+) -> None:
+    """Make the data of a workload, or go on with it."""
+    from algoperf_orchestrator import data_commands
+
+    data_commands.prepare(workload, scale, data_dir or default_data_dir(), source)
+
+
+@data_app.command()
+def verify(workload: WorkloadArgument, scale: ScaleOption = Scale.FULL, data_dir: DataDirOption = None) -> None:
+    """Compare the data of a workload with its checksums."""
+    from algoperf_orchestrator import data_commands
+
+    data_commands.verify(workload, scale, data_dir or default_data_dir())
+
+
+@data_app.command()
+def status(workload: WorkloadArgument, scale: ScaleOption = Scale.FULL, data_dir: DataDirOption = None) -> None:
+    """Say what is on disk of the data of a workload."""
+    from algoperf_orchestrator import data_commands
+
+    data_commands.status(workload, scale, data_dir or default_data_dir())
+
+
+@app.command()
+def run(
+    workload: Annotated[str, typer.Option(help="Name of a workload.")],
+    framework: Annotated[Framework, typer.Option(help="The framework to train in.")],
+    submission: Annotated[str, typer.Option(help="Name of an installed submission, or path of its file.")],
+    experiment: Annotated[Path, typer.Option(help="Folder for the logs.")],
+    scale: ScaleOption = Scale.FULL,
+    seed: Annotated[int, typer.Option(help="Seed of the suite; the trial's is derived from it.")] = 0,
+    ruleset: Annotated[
+        TuningRuleset, typer.Option(help="How hyperparameters may be chosen, and the budget.")
+    ] = TuningRuleset.EXTERNAL,
+    tuning_search_space: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON file to draw hyperparameters from.",
+            show_default="beside the submission",
+        ),
+    ] = None,
+    trial: Annotated[
+        int | None, typer.Option(help="Number of the trial in its study, from 1.", show_default="1")
+    ] = None,
+    study: Annotated[int, typer.Option(help="Number of the study, from 0.")] = 0,
+    hparam: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Set one hyperparameter (JSON or a string); repeatable."),
+    ] = None,
+    max_steps: Annotated[int | None, typer.Option(help="End after so many steps.", show_default="no limit")] = None,
+    clock: ClockOption = ClockName.WALL,
+    rules: Annotated[str, typer.Option(help="Version of the rules, for budget and precision.")] = DEFAULT_RULES,
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of GPUs; without any, of pretended devices.",
+            show_default="all GPUs, else 1",
+        ),
+    ] = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Run one trial, in a process of its own; the same command continues it.
+
+    Exit codes: 0 for any result, 1 if the submission failed or ran out of memory, 2 for bad
+    input, 3 if the machine failed.
+    """
+    from algoperf_orchestrator.configure import RunRequest
+    from algoperf_orchestrator.run import run as run_request
+
+    request = RunRequest(
+        workload=workload,
+        framework=framework,
+        scale=scale,
+        submission=submission,
+        seed=seed,
+        ruleset=ruleset,
+        rules=rules,
+        study=study,
+        trial=trial,
+        tuning_search_space=tuning_search_space,
+        hparams=hparam or [],
+        max_steps=max_steps,
+        clock=clock.value,
+        data_dir=data_dir or default_data_dir(),
+    )
+    sys.exit(run_request(request, experiment, devices))
+
+
+@app.command("run-trial")
+def run_trial(
+    config: Annotated[Path, typer.Option(help="The trial's configuration as JSON; - reads stdin.")],
+    experiment: Annotated[Path, typer.Option(help="Folder for the logs.")],
+    data_dir: DataDirOption = None,
+) -> None:
+    """Run one trial in this process, with events as JSON lines on stdout: what `run` starts."""
+    from algoperf_orchestrator.run_trial import run_trial as run_configured_trial
+
+    sys.exit(run_configured_trial(config, experiment, data_dir or default_data_dir()))
+
+
+@app.command()
+def demo(
+    experiment: Annotated[Path, typer.Option(help="Folder for the logs.")] = Path("experiments/demo"),
+    workload: Annotated[str, typer.Option(help="What to train, at mini scale.")] = "ogbg",
+    clock: ClockOption = ClockName.WALL,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Train two algorithms on a small workload in each installed framework, and compare them.
+
+    ALGOPERF_FRAMEWORKS (jax, pytorch, or both with a space between) chooses the frameworks.
+    """
+    from algoperf_orchestrator.demo import demo as run_demo
+
+    sys.exit(run_demo(workload, experiment, data_dir or default_data_dir(), clock.value))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command `algoperf-orchestrate`. Leaves by SystemExit."""
+    with one_sentence():
+        app(arguments, prog_name="algoperf-orchestrate")

@@ -1,0 +1,73 @@
+"""What a trial's process does. Its stdout is for events alone, one JSON object per line."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import typer
+from algoperf import registry, submission
+from algoperf.records import trial_folder
+from algoperf.trial import EndReason, Outcome, Trial, TrialConfig
+
+from algoperf_orchestrator.summary import EXIT_CODES
+
+# How long a process that failed waits for process 0 to write down the same failure.
+_GRACE_S = 10.0
+
+
+def run_trial(config_file: Path, experiment: Path, data_dir: Path) -> int:
+    """Runs one trial in this process, or continues it. Returns the exit code.
+
+    The code is 0 for every result of the algorithm and 3 if the infrastructure failed. Where several
+    processes run the trial it is 1 if the submission failed: torchrun then ends the others.
+    """
+    events = _claim_stdout()
+
+    def observe(event: str, facts: Mapping[str, Any]) -> None:
+        # If nobody listens any more this raises, which ends the trial.
+        events.write(json.dumps({"event": event, **facts}) + "\n")
+        events.flush()
+
+    config = _read_config(config_file)
+    spec = registry.workload_spec(config.workload).at(config.scale)
+    # Before the submission: it may ask for the process group while it is imported.
+    workload = registry.make_workload(spec, config.framework, data_dir, config.rules)
+    loaded = submission.load(submission.locate(config.submission, config.framework))
+    folder = trial_folder(experiment, config.study, config.workload, config.framework.value, config.trial)
+    trial = Trial(config, workload, loaded, folder, observe)
+    outcome = trial.run()
+    if outcome.error is not None:
+        typer.echo(outcome.error["traceback"], err=True)
+    return _exit_code(outcome, workload.backend.rank, workload.backend.num_processes)
+
+
+def _exit_code(outcome: Outcome, rank: int, num_processes: int) -> int:
+    if outcome.end_reason is EndReason.INFRASTRUCTURE:
+        return EXIT_CODES[outcome.end_reason]
+    if outcome.error is None or num_processes == 1:
+        return 0
+    if rank != 0:
+        time.sleep(_GRACE_S)
+    return 1
+
+
+def _claim_stdout() -> IO[str]:
+    """Stdout for events alone: what submissions print goes to stderr, from C as well."""
+    sys.stdout.flush()
+    events = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return events
+
+
+def _read_config(path: Path) -> TrialConfig:
+    text = sys.stdin.read() if str(path) == "-" else path.read_text()
+    try:
+        return TrialConfig.from_json(json.loads(text))
+    except (TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is no trial's configuration: {error}.") from error
