@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from algoperf.backends import random_key
 from algoperf.registry import make_workload
 from algoperf.search import as_hyperparameters
+from algoperf.seeds import random_key
 from algoperf.spec import Framework, Split
 from algoperf.submission import Submission, load, locate
 from algoperf.testing.frameworks import require

@@ -2,7 +2,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from algoperf import registry, study, submission
 from algoperf.spec import Framework, Scale
 from algoperf.testing.frameworks import require

@@ -85,7 +85,9 @@ class Encoder:
             return {"is": "state_dict", "state": self.encode(dict(value.state_dict()))}
         if isinstance(value, np.random.Generator):
             return {"is": "generator", "state": self.encode(value.bit_generator.state)}
-        plain = hasattr(value, "__dict__") and not callable(value) and type(value).__reduce__ is object.__reduce__
+        # A class with a `__reduce__` of its own keeps more than its attributes.
+        keeps_more: Any = type(value).__reduce__
+        plain = hasattr(value, "__dict__") and not callable(value) and keeps_more is object.__reduce__
         if plain and type(value).__module__ not in ("builtins", "types"):
             return {"is": "object", "type": _type_name(type(value)), "state": self.encode(vars(value))}
         return None
@@ -157,7 +159,7 @@ class Decoder:
     def _object(self, node: Any, template: Any, place: str) -> Any:
         cls = _find_type(node["type"], template, place)
         fresh = vars(template) if type(template) is cls else None
-        value = object.__new__(cls)
+        value: Any = object.__new__(cls)
         # Not setattr: the object may be a frozen dataclass.
         value.__dict__.update(self.decode(node["state"], fresh, place))
         return value

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from algoperf import search
-from algoperf.backends import stable_hash
+from algoperf.seeds import stable_hash
 from algoperf.spec import DEFAULT_RULES, Framework, Scale, TuningRuleset, WorkloadSpec
-from algoperf.trial import TrialConfig
+from algoperf.trial_config import TrialConfig
 
 
 @dataclass(frozen=True, kw_only=True)

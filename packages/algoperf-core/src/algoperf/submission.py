@@ -97,7 +97,8 @@ def locate(name_or_path: str, framework: Framework) -> Path:
     path = Path(name_or_path)
     if path.is_dir() and (path / "submission.py").exists():
         path = path / "submission.py"
-    if path.suffix == ".py" or path.exists():
+    # A bare name is an installed submission, even where a folder happens to have that name.
+    if path.suffix == ".py" or len(path.parts) > 1:
         if not path.is_file():
             raise ValueError(f"There is no submission file {path}.")
         return path.resolve()
@@ -170,13 +171,18 @@ def _import(path: Path, place: _Place) -> ModuleType:
     if not place.is_package and str(path.parent) not in sys.path:
         # Last: a submission's own modules must not hide others of the same name, such as a file jax.py.
         sys.path.append(str(path.parent))
-    if name in sys.modules:
-        return sys.modules[name]
-    try:
-        return importlib.import_module(name) if "." in name else _import_file(path, name)
-    # A submission's file may raise anything while it is imported; all of it is the submission's mistake.
-    except Exception as error:
-        raise SubmissionError(f"{path} cannot be imported: {type(error).__name__}: {error}.") from error
+    if name not in sys.modules:
+        try:
+            importlib.import_module(name) if "." in name else _import_file(path, name)
+        # A submission's file may raise anything while it is imported; all of it is the submission's mistake.
+        except Exception as error:
+            raise SubmissionError(f"{path} cannot be imported: {type(error).__name__}: {error}.") from error
+    module = sys.modules[name]
+    if module.__file__ is None or Path(module.__file__).resolve() != path.resolve():
+        raise SubmissionError(
+            f"{path} and {module.__file__} are both imported as {name}; rename a folder, or use a process for each."
+        )
+    return module
 
 
 def _import_file(path: Path, name: str) -> ModuleType:

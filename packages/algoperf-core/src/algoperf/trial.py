@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import random
 import time
 import traceback
@@ -11,11 +10,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from algoperf.backends import random_key, stable_hash
 from algoperf.checkpoint import Checkpoints
 from algoperf.clock import Account, Clock, VirtualClock, WallClock
 from algoperf.data import DataError
@@ -23,79 +21,18 @@ from algoperf.data.queue import InputQueue
 from algoperf.metadata import run_metadata
 from algoperf.records import TrialRecords
 from algoperf.search import as_hyperparameters
-from algoperf.spec import (
-    DEFAULT_RULES,
-    Framework,
-    Scale,
-    Split,
-    TrainingCompleteError,
-    TuningRuleset,
-)
+from algoperf.seeds import random_key, stable_hash
+from algoperf.spec import Framework, Split, TrainingCompleteError
 from algoperf.state_tree import StateError
 from algoperf.submission import Submission, SubmissionError
+from algoperf.trial_config import EndReason, Outcome, TrialConfig
 from algoperf.workload import Workload
+
+__all__ = ["EndReason", "Outcome", "Trial", "TrialConfig"]
 
 PROGRESS_PERIOD_S = 0.5
 
 Observer = Callable[[str, Mapping[str, Any]], None]
-
-
-class EndReason(enum.StrEnum):
-    """Why a trial ended."""
-
-    REACHED = "reached"  # Both targets were reached.
-    BUDGET = "budget"  # The submission time was used up.
-    STEPS = "steps"  # The step limit was hit.
-    COMPLETE = "complete"  # The submission said that it is done.
-    DIVERGED = "diverged"  # A loss and a parameter are no longer finite numbers.
-    ERROR = "error"  # The submission failed.
-    OOM = "oom"  # A device had no memory left.
-    INFRASTRUCTURE = "infrastructure"  # Disk or data failed; running the trial again continues it.
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialConfig:
-    """Everything that determines a trial. Two runs of one configuration on one kind of device do the same.
-
-    Attributes:
-        workload: name of the workload.
-        scale: which of its scales.
-        framework: which implementation.
-        submission: installed name of the submission, or the path of its file.
-        ruleset: how hyperparameters may be chosen.
-        rules: rules version, for the budget.
-        seed: of parameters, data order and dropout.
-        study: number of the study, from 0.
-        trial: number of the trial in its study, from 1.
-        hyperparameters: the point to train with; None in self-tuning.
-        max_runtime_s: budget in seconds of submission time.
-        max_steps: step limit, if there is one.
-        clock: which clock measures.
-    """
-
-    workload: str
-    scale: Scale
-    framework: Framework
-    submission: str
-    ruleset: TuningRuleset = TuningRuleset.EXTERNAL
-    rules: str = DEFAULT_RULES
-    seed: int
-    study: int = 0
-    trial: int = 1
-    hyperparameters: Mapping[str, Any] | None = None
-    max_runtime_s: float
-    max_steps: int | None = None
-    clock: Literal["wall", "virtual"] = "wall"
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain data, the inverse of `from_json`."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> TrialConfig:
-        """From what `as_json` returned."""
-        types = {"scale": Scale, "framework": Framework, "ruleset": TuningRuleset}
-        return cls(**{name: types[name](value) if name in types else value for name, value in data.items()})
 
 
 @dataclass
@@ -110,25 +47,6 @@ class _State:
     evaluations: list[dict[str, Any]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a trial ended.
-
-    Attributes:
-        end_reason: why.
-        global_step: steps taken.
-        seconds: per account.
-        evaluations: one row each, as in the records.
-        error: `type`, `message` and `traceback` if something failed.
-    """
-
-    end_reason: EndReason
-    global_step: int
-    seconds: Mapping[str, float]
-    evaluations: list[dict[str, Any]]
-    error: Mapping[str, str] | None = None
-
-
 class Trial:
     """One training run of one submission on one workload.
 
@@ -137,6 +55,7 @@ class Trial:
         workload: the workload of the configuration.
         submission: the submission of the configuration.
         folder: where records and checkpoints go; a run that was interrupted there is continued.
+        metadata: what the records shall say besides what they say anyway, such as the settings of the process.
         observer: is told what happens: `("started" | "progress" | "evaluated" | "ended", facts)`.
         clock: another clock than the configuration's, for tests.
     """
@@ -148,6 +67,7 @@ class Trial:
         submission: Submission,
         folder: Path,
         observer: Observer = lambda event, facts: None,
+        metadata: Mapping[str, Any] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.config = config
@@ -159,6 +79,7 @@ class Trial:
         self.checkpoints = Checkpoints(folder / "checkpoints", self.backend)
         self._observe = observer if self.backend.rank == 0 else lambda event, facts: None
         point = config.hyperparameters
+        self._metadata = metadata or {}
         self._hyperparameters = None if point is None else as_hyperparameters(point)
         self._parameter_types = workload.model_params_types
         self._end_reason: EndReason | None = None
@@ -410,6 +331,7 @@ class Trial:
         metadata = {
             **run_metadata(),
             **self.backend.hardware(),
+            **self._metadata,
             "rng_seed": self.config.seed,
             "clock": self.clock.name,
             "submission_sha256": self.submission.content_hash,

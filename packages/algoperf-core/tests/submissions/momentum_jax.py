@@ -4,7 +4,6 @@ import functools
 
 import jax
 import optax
-
 from algoperf import jax_sharding_utils, spec
 
 

@@ -187,11 +187,12 @@ def run_trial(
     config: Annotated[Path, typer.Option(help="The trial's configuration as JSON; - reads stdin.")],
     experiment: Annotated[Path, typer.Option(help="Folder for the logs.")],
     data_dir: DataDirOption = None,
+    settings: Annotated[str, typer.Option(help="Name of the process's settings, for the records.")] = "unknown",
 ) -> None:
     """Run one trial in this process, with events as JSON lines on stdout: what `run` starts."""
     from algoperf_orchestrator.run_trial import run_trial as run_configured_trial
 
-    sys.exit(run_configured_trial(config, experiment, data_dir or default_data_dir()))
+    sys.exit(run_configured_trial(config, experiment, data_dir or default_data_dir(), settings))
 
 
 @app.command()

@@ -11,7 +11,7 @@ from algoperf.data import DataError, preparation
 from algoperf.search import SearchSpace, as_hyperparameters, points
 from algoperf.spec import DEFAULT_RULES, Framework, Scale, TuningRuleset, WorkloadSpec
 from algoperf.study import RULESETS, Ruleset, study_points, trial_config
-from algoperf.trial import TrialConfig
+from algoperf.trial_config import TrialConfig
 
 from algoperf_orchestrator.frameworks import check_installed
 

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from algoperf.records import RecordsError, trial_folder
 from algoperf.spec import Framework
-from algoperf.trial import TrialConfig
+from algoperf.trial_config import TrialConfig
 
 from algoperf_orchestrator.environment import Devices, process_settings
 
@@ -88,7 +88,7 @@ def launch(what: Launch, listener: Listener) -> Ended:
         config.flush()
         settings = process_settings(what.config.framework, what.config.rules, what.devices)
         with subprocess.Popen(
-            _command(what, config.name),
+            _command(what, config.name, settings.name),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -108,9 +108,9 @@ def launch(what: Launch, listener: Listener) -> Ended:
         return Ended(code, is_told, log.read().decode(errors="replace"))
 
 
-def _command(what: Launch, config: str) -> list[str]:
+def _command(what: Launch, config: str, settings: str) -> list[str]:
     arguments = ["run-trial", "--config", config, "--experiment", str(what.experiment.resolve())]
-    arguments += ["--data-dir", str(what.data_dir.resolve())]
+    arguments += ["--data-dir", str(what.data_dir.resolve()), "--settings", settings]
     module = "algoperf_orchestrator"
     if what.config.framework is Framework.PYTORCH and what.devices.count > 1:
         torchrun = [

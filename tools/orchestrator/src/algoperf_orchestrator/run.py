@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 from algoperf import records, registry
-from algoperf.trial import EndReason, TrialConfig
+from algoperf.trial_config import EndReason, TrialConfig
 
 from algoperf_orchestrator import summary
 from algoperf_orchestrator.configure import RunRequest, configure

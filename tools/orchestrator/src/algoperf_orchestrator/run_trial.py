@@ -21,8 +21,10 @@ from algoperf_orchestrator.summary import EXIT_CODES
 _GRACE_S = 10.0
 
 
-def run_trial(config_file: Path, experiment: Path, data_dir: Path) -> int:
+def run_trial(config_file: Path, experiment: Path, data_dir: Path, settings: str) -> int:
     """Runs one trial in this process, or continues it. Returns the exit code.
+
+    `settings` names the profile that the process was started with, for the records.
 
     The code is 0 for every result of the algorithm and 3 if the infrastructure failed. Where several
     processes run the trial it is 1 if the submission failed: torchrun then ends the others.
@@ -40,7 +42,7 @@ def run_trial(config_file: Path, experiment: Path, data_dir: Path) -> int:
     workload = registry.make_workload(spec, config.framework, data_dir, config.rules)
     loaded = submission.load(submission.locate(config.submission, config.framework))
     folder = trial_folder(experiment, config.study, config.workload, config.framework.value, config.trial)
-    trial = Trial(config, workload, loaded, folder, observe)
+    trial = Trial(config, workload, loaded, folder, observe, {"process_settings": settings})
     outcome = trial.run()
     if outcome.error is not None:
         typer.echo(outcome.error["traceback"], err=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from algoperf import registry, submission
 from algoperf.records import TrialRecord
 from algoperf.spec import Split, Target
-from algoperf.trial import EndReason, TrialConfig
+from algoperf.trial_config import EndReason, TrialConfig
 
 # A result of the algorithm is a success of the command, unless the submission failed.
 EXIT_CODES: Mapping[EndReason, int] = dict.fromkeys(EndReason, 0) | {

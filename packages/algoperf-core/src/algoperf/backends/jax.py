@@ -15,8 +15,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import PyTreeDef, default_registry
 
-from algoperf.backends import Backend, random_key
+from algoperf.backends import Backend
 from algoperf.data.batches import Shards
+from algoperf.seeds import random_key
 from algoperf.spec import (
     Framework,
     LossType,

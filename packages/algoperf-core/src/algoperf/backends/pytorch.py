@@ -16,8 +16,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils import _pytree as pytree
 
-from algoperf.backends import Backend, stable_hash
+from algoperf.backends import Backend
 from algoperf.data.batches import Shards
+from algoperf.seeds import stable_hash
 from algoperf.spec import (
     ForwardPassMode,
     Framework,

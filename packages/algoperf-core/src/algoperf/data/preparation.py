@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from algoperf.spec import WorkloadSpec
 
@@ -38,6 +38,13 @@ class Status:
     num_bytes: int = 0
 
 
+class _Entry(NamedTuple):
+    """A file in the manifest."""
+
+    size: int
+    sha256: str
+
+
 def folder_of(spec: WorkloadSpec, data_dir: Path | None) -> Path:
     """Where the prepared data of a workload lies. Raises DataError if nobody said where data is kept."""
     if data_dir is None:
@@ -57,7 +64,7 @@ def status(spec: WorkloadSpec, data_dir: Path | None) -> Status:
     folder = folder_of(spec, data_dir)
     if not (folder / MANIFEST).exists():
         return Status("unfinished" if folder.exists() else "missing", folder)
-    return Status("prepared", folder, sum(entry["size"] for entry in _manifest(folder).values()))
+    return Status("prepared", folder, sum(entry.size for entry in _manifest(spec, folder).values()))
 
 
 def prepare(spec: WorkloadSpec, data_dir: Path, source: Path | None, report: Report) -> Path:
@@ -76,7 +83,7 @@ def prepare(spec: WorkloadSpec, data_dir: Path, source: Path | None, report: Rep
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     files: Iterable[Path] = resolve_name(spec.dataset.prepare)(folder, source, report)
-    manifest = {path.relative_to(folder).as_posix(): _entry(path) for path in sorted(files)}
+    manifest = {path.relative_to(folder).as_posix(): _entry(path)._asdict() for path in sorted(files)}
     temporary = folder / f".{MANIFEST}.tmp"
     temporary.write_text(json.dumps(manifest, indent=1))
     temporary.replace(folder / MANIFEST)
@@ -96,7 +103,7 @@ def open_prepared(spec: WorkloadSpec, data_dir: Path | None) -> "Dataset":
     if not spec.dataset.name:
         return opener(spec, None)
     folder = _prepared_folder(spec, data_dir)
-    total = sum(entry["size"] for entry in _manifest(folder).values())
+    total = sum(entry.size for entry in _manifest(spec, folder).values())
     _check(spec, folder, hash_contents=total <= HASH_ON_OPEN_BYTES)
     return opener(spec, folder)
 
@@ -108,29 +115,33 @@ def _prepared_folder(spec: WorkloadSpec, data_dir: Path | None) -> Path:
     return folder
 
 
-def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
+def _manifest(spec: WorkloadSpec, folder: Path) -> dict[str, _Entry]:
     try:
-        manifest: dict[str, dict[str, Any]] = json.loads((folder / MANIFEST).read_text())
-    except ValueError as error:
-        raise DataError(f"{folder / MANIFEST} is damaged; delete {folder} and prepare the data again.") from error
-    return manifest
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        return {name: _Entry(entry["size"], entry["sha256"]) for name, entry in manifest.items()}
+    except (ValueError, AttributeError, LookupError, TypeError) as error:
+        raise DataError(f"{folder / MANIFEST} is damaged; {_remedy(spec, folder)}.") from error
+
+
+def _remedy(spec: WorkloadSpec, folder: Path) -> str:
+    return f"delete {folder} and run `{prepare_command(spec)}`"
 
 
 def _check(spec: WorkloadSpec, folder: Path, *, hash_contents: bool) -> None:
-    remedy = f"delete {folder} and run `{prepare_command(spec)}`"
-    for name, expected in _manifest(folder).items():
+    remedy = _remedy(spec, folder)
+    for name, expected in _manifest(spec, folder).items():
         path = folder / name
         if not path.exists():
             raise DataError(f"{path} is missing; {remedy}.")
         size = path.stat().st_size
-        if size != expected["size"]:
-            raise DataError(f"{path} has {size} bytes instead of {expected['size']}; {remedy}.")
-        if hash_contents and file_sha256(path) != expected["sha256"]:
+        if size != expected.size:
+            raise DataError(f"{path} has {size} bytes instead of {expected.size}; {remedy}.")
+        if hash_contents and file_sha256(path) != expected.sha256:
             raise DataError(f"{path} was altered (its SHA-256 is not the recorded one); {remedy}.")
 
 
-def _entry(path: Path) -> dict[str, Any]:
-    return {"size": path.stat().st_size, "sha256": file_sha256(path)}
+def _entry(path: Path) -> _Entry:
+    return _Entry(path.stat().st_size, file_sha256(path))
 
 
 def file_sha256(path: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from algoperf import registry
-from algoperf.backends import random_key
+from algoperf.seeds import random_key
 from algoperf.spec import ForwardPassMode, Framework, Scale, Split
 from algoperf.testing import drivers
 from algoperf.workload import EVAL_SPLITS, Workload

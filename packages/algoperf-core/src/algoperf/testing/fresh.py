@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from algoperf import registry
+from algoperf.seeds import random_key
 from algoperf.spec import Framework, Scale, Split
 
 _PROGRAM = """
@@ -45,8 +46,6 @@ def evaluate(workload_name: str, framework: str, data_dir: str) -> None:
         framework: in which framework.
         data_dir: where prepared data lies; empty for data that is generated.
     """
-    from algoperf.backends import random_key
-
     spec = registry.workload_spec(workload_name).at(Scale.MINI)
     assert spec.batch_size is not None
     workload: Any = registry.make_workload(spec, Framework(framework), Path(data_dir) if data_dir else None)

@@ -39,7 +39,7 @@ class ToyJax(JaxWorkload):
         dropout_rate: Any = None,
     ) -> tuple[jax.Array, None]:
         """Logits, float32 [batch, classes]."""
-        rate = self.spec.dropout_rate if dropout_rate is None else dropout_rate
+        rate: Any = self.spec.dropout_rate if dropout_rate is None else dropout_rate
         x = augmented_and_preprocessed_input_batch["inputs"]
         x = jax.nn.relu(x @ params["hidden"]["kernel"] + params["hidden"]["bias"])
         if mode is ForwardPassMode.TRAIN:
