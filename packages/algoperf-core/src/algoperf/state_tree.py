@@ -8,6 +8,7 @@ what no file should define (functions, modules) is taken from a fresh start, the
 
 from __future__ import annotations
 
+import enum
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -83,6 +84,8 @@ class Encoder:
     def _object(self, value: Any) -> Node | None:
         if callable(getattr(value, "load_state_dict", None)):
             return {"is": "state_dict", "state": self.encode(dict(value.state_dict()))}
+        if isinstance(value, enum.Enum):
+            return {"is": "enum", "type": _type_name(type(value)), "name": value.name}
         if isinstance(value, np.random.Generator):
             return {"is": "generator", "state": self.encode(value.bit_generator.state)}
         # A class with a `__reduce__` of its own keeps more than its attributes.
@@ -149,6 +152,10 @@ class Decoder:
             raise StateError(f"{place} was saved by its state_dict, and a fresh start has nothing to load it into.")
         template.load_state_dict(self.decode(node["state"], template.state_dict(), place))
         return template
+
+    def _enum(self, node: Any, template: Any, place: str) -> Any:
+        members: Any = _find_type(node["type"], template, place)
+        return members[node["name"]]
 
     def _generator(self, node: Any, template: Any, place: str) -> Any:
         state = self.decode(node["state"], None, place)

@@ -1,0 +1,206 @@
+"""States of all kinds that public submissions keep come back from a checkpoint as they were."""
+
+import collections
+import enum
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from algoperf import backends
+from algoperf.checkpoint import Checkpoints
+from algoperf.spec import Framework
+from algoperf.state_tree import Decoder, Encoder, StateError
+from algoperf.testing.frameworks import require
+
+
+class Pair(NamedTuple):
+    first: object
+    second: object
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+@dataclass
+class Settings:
+    rate: float
+    history: list
+
+
+def round_trip(backend, value, template=None):
+    encoder = Encoder(backend)
+    node = encoder.encode(value)
+    return Decoder(backend, encoder.arrays).decode(node, template)
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.integers() | st.text(), inner),
+    max_leaves=10,
+)
+
+
+@given(plain)
+@settings(deadline=None)
+def test_plain_values(value):
+    require(Framework.PYTORCH)
+    backend = backends.load(Framework.PYTORCH)
+    assert round_trip(backend, value) == value
+
+
+def test_containers_and_objects(framework):
+    backend = backends.load(framework)
+    value = {
+        "pair": Pair(1, [Pair("a", None)]),
+        "set": {1, 2},
+        "deque": collections.deque([1.5, 2.5]),
+        "ordered": collections.OrderedDict(b=1, a=2),
+        "object": Settings(0.1, [1, 2]),
+        "numpy": np.arange(6, dtype=np.int16).reshape(2, 3),
+        "scalar": np.float32(1.25),
+        "enum": Colour.RED,
+        ("tuple", 1): float("inf"),
+    }
+    restored = round_trip(backend, value)
+    assert str(restored) == str(value)
+    assert type(restored["scalar"]) is np.float32
+    assert restored["numpy"].dtype == np.int16
+    assert list(restored["ordered"]) == ["b", "a"]
+
+
+def test_what_no_file_can_hold_is_taken_from_a_fresh_start(framework):
+    backend = backends.load(framework)
+    state = ({"count": 3}, test_plain_values)
+    assert round_trip(backend, state, ({"count": 0}, test_plain_values)) == state
+    with pytest.raises(StateError, match=r"state\[1\] held a builtins:function"):
+        round_trip(backend, state)
+
+
+def test_a_random_generator_goes_on_where_it_was(framework):
+    generator = np.random.default_rng(3)
+    generator.random(5)
+    restored = round_trip(backends.load(framework), generator)
+    assert restored.random() == generator.random()
+
+
+def test_types_are_not_imported(framework):
+    backend = backends.load(framework)
+    node = {"is": "namedtuple", "type": "antigravity:Anything", "items": []}
+    with pytest.raises(StateError, match="not loaded here"):
+        Decoder(backend, []).decode(node, None)
+
+
+def test_jax_nodes_and_changes_of_structure():
+    require(Framework.JAX)
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    class Offloaded:
+        def __init__(self, array, note):
+            self.array, self.note = array, note
+
+    jax.tree_util.register_pytree_node(
+        Offloaded, lambda o: ((o.array,), o.note), lambda note, children: Offloaded(children[0], note)
+    )
+    backend = backends.load(Framework.JAX)
+    params = {"w": jnp.ones((2, 3)), "b": jnp.zeros(3, jnp.bfloat16)}
+    optimizer = optax.multi_transform({"a": optax.adam(1e-3), "b": optax.sgd(1e-3)}, {"w": "a", "b": "b"})
+    fresh = (Pair(None, Offloaded(np.zeros(3), ("x", 1))), optimizer.init(params), optimizer.update)
+    # What was None holds parameters now.
+    state = (Pair(params, Offloaded(np.arange(3.0), ("x", 2))), optimizer.init(params), optimizer.update)
+    restored = round_trip(backend, state, fresh)
+    assert jax.tree.structure(restored[:2]) == jax.tree.structure(state[:2])
+    for old, new in zip(jax.tree.leaves(state[:2]), jax.tree.leaves(restored[:2]), strict=True):
+        assert type(old) is type(new)
+        assert old.dtype == new.dtype
+        assert (np.asarray(old) == np.asarray(new)).all()
+    key = jax.random.key(3)
+    assert (jax.random.uniform(round_trip(backend, key)) == jax.random.uniform(key)).all()
+
+
+def test_torch_optimizers_schedulers_and_tensors():
+    require(Framework.PYTORCH)
+    import torch
+
+    def make():
+        model = torch.nn.Linear(3, 2)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+        first = torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, total_iters=3)
+        second = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
+        scheduler = torch.optim.lr_scheduler.SequentialLR(optimizer, [first, second], [3])
+        return {
+            "model": model,
+            "optimizer": optimizer,
+            "scheduler": scheduler,
+            "flag": True,
+            "average": torch.ones(3, dtype=torch.bfloat16),
+            "hyperparameters": Pair(1, 2),
+        }
+
+    def train(state, steps):
+        for i in range(steps):
+            state["model"](torch.full((4, 3), float(i))).square().sum().backward()
+            state["optimizer"].step()
+            state["optimizer"].zero_grad()
+            state["scheduler"].step()
+
+    backend = backends.load(Framework.PYTORCH)
+    state = make()
+    train(state, 5)
+    restored = round_trip(backend, state, make())
+    train(state, 7)
+    train(restored, 7)
+    assert torch.equal(state["model"].weight, restored["model"].weight)
+    assert state["scheduler"].get_last_lr() == restored["scheduler"].get_last_lr()
+    assert restored["average"].dtype is torch.bfloat16
+    assert restored["flag"] is True
+    assert restored["hyperparameters"] == Pair(1, 2)
+
+
+def test_checkpoints_keep_two_and_survive_a_write_that_fails(framework, tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", backends.load(framework))
+    assert checkpoints.load({}) is None
+    for step in (1, 5, 12):
+        checkpoints.save(step, {"step": step, "array": np.full(1000, step)})
+    assert sorted(path.name.split(".")[0] for path in (tmp_path / "checkpoints").iterdir()) == [
+        "step_000000000005",
+        "step_000000000012",
+    ]
+
+    def no_space(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("algoperf.checkpoint._sync", no_space)
+    with pytest.raises(OSError, match="No space"):
+        checkpoints.save(20, {"step": 20})
+    monkeypatch.undo()
+    restored = checkpoints.load({})
+    assert restored is not None
+    assert restored["step"] == 12
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=25)
+def test_a_file_cut_or_altered_anywhere_is_passed_over(tmp_path_factory, data):
+    require(Framework.PYTORCH)
+    folder = tmp_path_factory.mktemp("checkpoints")
+    checkpoints = Checkpoints(folder, backends.load(Framework.PYTORCH))
+    checkpoints.save(1, {"step": 1})
+    checkpoints.save(2, {"step": 2, "array": np.arange(50)})
+    newest = max(folder.iterdir())
+    content = newest.read_bytes()
+    place = data.draw(st.integers(0, len(content) - 1))
+    cut = data.draw(st.booleans())
+    newest.write_bytes(
+        content[:place] if cut else content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+    )
+    restored = checkpoints.load({})
+    assert restored is not None
+    assert restored["step"] == 1
