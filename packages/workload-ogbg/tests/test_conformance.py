@@ -7,6 +7,8 @@ from algoperf.testing.conformance import DataTests, ParityTests, SpecTests, Work
 from algoperf_ogbg.weights import jax_to_torch
 
 GOLDEN = Path(__file__).parent / "golden"
+# Enough for three batches, the last of them padded.
+QUICK = {"num_eval_train_examples": 600, "eval_batch_size": 256}
 
 
 class TestSpec(SpecTests):
@@ -33,16 +35,19 @@ class TestData(DataTests):
 
 class TestJax(WorkloadTests):
     workload_name, framework = "ogbg", Framework.JAX
+    spec_changes = QUICK
     golden_parameters = GOLDEN / "parameters_jax.json"
 
 
 class TestPyTorch(WorkloadTests):
     workload_name, framework = "ogbg", Framework.PYTORCH
+    spec_changes = QUICK
     golden_parameters = GOLDEN / "parameters_pytorch.json"
 
 
 class TestParity(ParityTests):
     workload_name = "ogbg"
+    spec_changes = QUICK
     to_torch = staticmethod(jax_to_torch)
 
 

@@ -32,11 +32,12 @@ def test_molecules_lie_end_to_end():
 
 
 def test_a_scaffold_is_rings_and_links_without_stereo_marks():
-    smiles = ["CCO", "Cc1ccccc1", "OCc1ccccc1F", "C[C@H]1CCNC1", "C[C@@H]1CCNC1", "c1ccccc1CCc1ccncc1C"]
-    acyclic, toluene, alcohol, left, right, linked = featurise(smiles).scaffolds
+    decalins = ["C1CC[C@H]2CCCC[C@@H]2C1", "CC1CC[C@H]2CCCC[C@H]2C1"]
+    smiles = ["CCO", "Cc1ccccc1", "OCc1ccccc1F", *decalins, "c1ccccc1CCc1ccncc1C"]
+    acyclic, toluene, alcohol, trans, cis, linked = featurise(smiles).scaffolds
     assert acyclic == ""
     assert toluene == alcohol == "c1ccccc1"
-    assert left == right == "C1CCNC1"
+    assert trans == cis == "C1CCC2CCCCC2C1"
     assert linked == "c1ccc(CCc2ccncc2)cc1"
 
 

@@ -16,6 +16,7 @@ from algoperf_ogbg.graphs import StoredGraphs
 from algoperf_ogbg.spec import OGBG
 
 SIZES = {"train": 12, "validation": 4, "test": 5}
+SPLIT_FILES = {"train": "train", "validation": "valid", "test": "test"}
 
 
 def silent(_):
@@ -57,7 +58,7 @@ class Pcba:
             "raw/num-edge-list": self.num_edges[:, None],
             "raw/graph-label": self.labels,
         }
-        tables |= {f"split/scaffold/{prepare.SPLIT_FILES[s]}": i[:, None] for s, i in self.splits.items()}
+        tables |= {f"split/scaffold/{SPLIT_FILES[s]}": i[:, None] for s, i in self.splits.items()}
         with zipfile.ZipFile(self.path, "w") as file:
             for name, table in tables.items():
                 # Labels are written as floats, and an unlabelled one as an empty field.

@@ -51,7 +51,7 @@ class ParityTests(StandardTests):
     Attributes:
         workload_name: name of the workload.
         to_torch: `(spec.model, parameters in JAX by path) -> parameters in PyTorch by name`, from `weights.py`.
-        spec_changes: fields of the mini spec that are different here.
+        spec_changes: as in `WorkloadTests`.
     """
 
     workload_name: str
@@ -92,7 +92,7 @@ class ParityTests(StandardTests):
     def test_metrics_agree(self, twins: Twins) -> None:
         """`eval_step` differs between the frameworks."""
         jax, pytorch = (
-            bench.workload.evaluate(*state, np.zeros(2, np.uint32), [Split.VALIDATION])
+            bench.workload.evaluate(*state, np.zeros(2, np.uint32), [Split.EVAL_TRAIN])
             for bench, state in zip(twins.benches, twins.states, strict=True)
         )
         assert pytorch == pytest.approx(jax, rel=10 * RTOL)
