@@ -119,6 +119,8 @@ def pack(graphs: StoredGraphs, candidates: np.ndarray, capacity: Capacity, shard
         The batch, and how many of the candidates the blocks of *all* shards hold.
     """
     bounds = block_bounds(graphs.num_nodes[candidates], graphs.num_edges[candidates], capacity, shards.total)
+    # Else an evaluation would never end; `OgbgDataset` has refused molecules that fit into no block.
+    assert bounds[-1] > 0
     blocks = [
         _block(graphs.take(candidates[bounds[shard] : bounds[shard + 1]]), capacity, shift * (capacity.nodes + 1))
         for shift, shard in enumerate(shards.local)
