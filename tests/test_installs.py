@@ -1,0 +1,57 @@
+"""An installation for one framework holds nothing of the other, and runs the demo."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from algoperf.spec import Framework
+
+ROOT = Path(__file__).parent.parent
+MODULES = {Framework.JAX: ("jax", "flax", "jraph"), Framework.PYTORCH: ("torch", "torch_geometric")}
+
+
+def find_uv():
+    for uv in ("uv", str(ROOT / ".tools/bin/uv")):
+        try:
+            subprocess.run([uv, "--version"], check=True, capture_output=True)
+        except FileNotFoundError:
+            continue
+        return uv
+    if os.environ.get("CI"):
+        pytest.fail("uv is required in CI, where ./dev installs it.")
+    pytest.skip("uv is not installed")
+
+
+def install(folder, framework):
+    uv, python = find_uv(), folder / "bin" / "python"
+    wheels = [
+        place for place in os.environ.get("PIP_FIND_LINKS", "").split() if [*Path(place).glob("torch-*+cpu-*.whl")]
+    ]
+    links = ["--find-links", wheels[0]] if wheels else []
+    packages = [f"packages/workload-ogbg[{framework.value},mini]", f"packages/algoperf-baselines[{framework.value}]"]
+    make = [uv, "venv", "--quiet", "--python", sys.executable, str(folder)]
+    fill = [uv, "pip", "install", "--quiet", "--python", str(python), "-c", "constraints.txt", *links]
+    fill += [f"packages/algoperf-core[{framework.value}]", *packages, "tools/orchestrator"]
+    for command in (make, fill):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    return python
+
+
+@pytest.mark.parametrize("framework", list(Framework), ids=lambda framework: framework.value)
+@pytest.mark.timeout(1200)
+def test_one_framework_alone_runs_the_demo(framework, data_dir, tmp_path):
+    python = install(tmp_path / "venv", framework)
+    (other,) = set(Framework) - {framework}
+    unwanted = [*MODULES[other], "tensorflow"]
+    program = f"from importlib.util import find_spec; print([m for m in {unwanted} if find_spec(m)])"
+    found = subprocess.run([python, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+    command = [python.with_name("algoperf-orchestrate"), "demo", "--data-dir", data_dir, "--clock", "virtual"]
+    environment = {name: value for name, value in os.environ.items() if name != "ALGOPERF_FRAMEWORKS"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("reached") >= 2
+    assert other.value not in done.stdout
