@@ -115,8 +115,13 @@ def test_a_package_may_import_relatively(write):
     assert functions["SIZE"] == functions["SAME"] == 9
 
 
-def test_a_file_named_like_a_framework_hides_nothing(write):
-    path = write(("mine/numpy.py", "raise RuntimeError"), ("mine/submission.py", f"import numpy.linalg\n{WHOLE}"))
+@pytest.mark.parametrize("folder", ["mine", "submissions/team"])
+def test_a_file_named_like_a_library_hides_nothing(write, monkeypatch, folder):
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    path = write(
+        (f"{folder}/colorsys.py", "raise RuntimeError"),
+        (f"{folder}/submission.py", f"import colorsys\n{WHOLE}"),
+    )
     submission.load(path)
 
 

@@ -166,7 +166,7 @@ def _check_signature(path: Path, name: str, function: Callable[..., Any]) -> Non
 
 def _import(path: Path, place: _Place) -> ModuleType:
     name = place.name
-    if str(place.root) not in sys.path:
+    if place.root != path.parent and str(place.root) not in sys.path:
         sys.path.insert(0, str(place.root))
     if not place.is_package and str(path.parent) not in sys.path:
         # Last: a submission's own modules must not hide others of the same name, such as a file jax.py.
