@@ -8,6 +8,7 @@ import statistics
 import time
 
 import psutil
+
 from algoperf import registry
 from algoperf.data import Shards
 from algoperf.data.preparation import open_prepared

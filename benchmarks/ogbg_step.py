@@ -15,6 +15,7 @@ import sys
 import time
 
 import numpy as np
+
 from algoperf import registry, search, submission
 from algoperf.seeds import random_key
 from algoperf.spec import Framework
@@ -60,8 +61,9 @@ def write_plainly(framework: Framework) -> None:
     if framework is Framework.JAX:
         import jax
         import jax.numpy as jnp
-        from algoperf_ogbg import jax_model
         from flax import linen
+
+        from algoperf_ogbg import jax_model
 
         class Dense(linen.Module):
             features: int
@@ -76,6 +78,7 @@ def write_plainly(framework: Framework) -> None:
         )
     else:
         import torch
+
         from algoperf_ogbg import torch_model
 
         def forward(self, *parts):

@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from algoperf import registry
 from algoperf.data import preparation
 from algoperf.spec import Scale

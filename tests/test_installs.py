@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from algoperf.spec import Framework
 
 ROOT = Path(__file__).parent.parent

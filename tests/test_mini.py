@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from algoperf import registry
 from algoperf.records import read_experiment
 from algoperf.spec import Framework, Scale, Split

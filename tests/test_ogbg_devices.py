@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from algoperf import registry
 from algoperf.spec import Framework, Scale
 from algoperf.testing.frameworks import require

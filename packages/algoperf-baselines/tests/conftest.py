@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from algoperf.registry import make_workload
 from algoperf.search import as_hyperparameters
 from algoperf.seeds import random_key

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from algoperf.spec import Framework
 from algoperf.testing.frameworks import require
 
@@ -14,6 +15,7 @@ require(Framework.JAX)
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
+
 from algoperf_baselines import _jax  # noqa: E402
 from algoperf_baselines.adamw import jax as adamw  # noqa: E402
 from algoperf_baselines.nadamw import jax as nadamw  # noqa: E402

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from algoperf.spec import Framework
 from algoperf.testing.frameworks import require
 
@@ -15,10 +16,11 @@ require(Framework.PYTORCH)
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from torch import nn  # noqa: E402
+
 from algoperf_baselines import _pytorch  # noqa: E402
 from algoperf_baselines.adamw import pytorch as adamw  # noqa: E402
 from algoperf_baselines.nadamw import pytorch as nadamw  # noqa: E402
-from torch import nn  # noqa: E402
 
 MODULES = {"adamw": adamw, "nadamw": nadamw}
 

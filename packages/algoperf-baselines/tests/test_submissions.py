@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import pytest
+
 from algoperf.search import SearchSpace, points
 from algoperf.spec import ForwardPassMode, Framework, Split, SubmissionSpec
 from algoperf.submission import locate

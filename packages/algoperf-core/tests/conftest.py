@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from algoperf import registry, study, submission
 from algoperf.spec import Framework, Scale
 from algoperf.testing.frameworks import require

@@ -1,9 +1,10 @@
 """The clock, driven by a fake time: accounts add up to wall time, and nothing is free."""
 
 import pytest
-from algoperf.clock import Account, VirtualClock, WallClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from algoperf.clock import Account, VirtualClock, WallClock
 
 
 class FakeTime:

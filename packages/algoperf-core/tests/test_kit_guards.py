@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+
 from algoperf.spec import Framework, Scale
 from algoperf.testing import toy
 from algoperf.testing.conformance import DataTests, SpecTests, SubmissionTests, WorkloadTests

@@ -6,6 +6,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+
 from algoperf.data import Batches, Dataset, array_batches
 from algoperf.spec import Scale, Split
 from algoperf.testing import toy
@@ -19,7 +20,7 @@ class Toy(Dataset):
         self.spec = spec
         self.points = toy.points(spec, Split.TRAIN, np.arange(spec.num_train_examples))
 
-    def load(self, indices, rng=None):
+    def load(self, indices, positions=None):
         return {name: array[indices] for name, array in self.points.items()}
 
     def train(self, global_batch_size, shards, seed):
@@ -69,7 +70,7 @@ class WeighsPadding(Toy):
 class UnequalCounts(Toy):
     def evaluation(self, split, global_batch_size, shards):
         indices = np.arange(self.spec.num_examples(split))[shards.local.start :: shards.total]
-        return array_batches(lambda i, rng: self.load(indices[i]), len(indices), 2, replace(shards, total=1))
+        return array_batches(lambda i, positions: self.load(indices[i]), len(indices), 2, replace(shards, total=1))
 
 
 class Counting(Toy):

@@ -9,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+
 from algoperf.data import Batches
 from algoperf.spec import ForwardPassMode, Framework, Split
 from algoperf.testing import toy

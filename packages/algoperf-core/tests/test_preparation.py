@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import pytest
+
 from algoperf.data import DataError, preparation
 from algoperf.spec import DatasetSpec, Scale
 from algoperf.testing.toy import TOY

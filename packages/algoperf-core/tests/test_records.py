@@ -19,6 +19,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from algoperf import record_files
 from algoperf.records import (
     EVALUATIONS,
@@ -31,8 +34,6 @@ from algoperf.records import (
     trial_folder,
     write_atomic,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 PUBLISHED = Path(__file__).parent / "golden" / "published_trial"
 CONFIG: dict[str, Any] = {

@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import ModuleType
 
 import pytest
+
 from algoperf import registry
 from algoperf.spec import Framework, Scale, SubmissionSpec
 from algoperf.testing.frameworks import BOTH

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from algoperf.records import read_evaluations, read_trial
 
 HERE = Path(__file__).parent

@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from algoperf.search import (
     SearchSpace,
     as_hyperparameters,
@@ -17,8 +20,6 @@ from algoperf.search import (
     points,
     unit_points,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 GOLDEN = sorted((Path(__file__).parent / "golden" / "halton").glob("*.json"))
 MIXED: dict[str, Any] = {

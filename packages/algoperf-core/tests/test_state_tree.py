@@ -198,9 +198,7 @@ def test_a_file_cut_or_altered_anywhere_is_passed_over(tmp_path_factory, data):
     content = newest.read_bytes()
     place = data.draw(st.integers(0, len(content) - 1))
     cut = data.draw(st.booleans())
-    newest.write_bytes(
-        content[:place] if cut else content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
-    )
+    newest.write_bytes(content[:place] if cut else content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
     restored = checkpoints.load({})
     assert restored is not None
     assert restored["step"] == 1

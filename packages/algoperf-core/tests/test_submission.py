@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+
 from algoperf import registry, submission
 from algoperf.spec import Framework, Scale, SubmissionSpec
 from algoperf.submission import SubmissionError

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from algoperf.spec import Framework
 from algoperf.testing.conformance import DataTests, ParityTests, SpecTests, SubmissionTests, WorkloadTests
 

@@ -4,6 +4,7 @@ import math
 import re
 
 import pytest
+
 from algoperf.clock import Account, WallClock
 from algoperf.records import RecordsError, read_trial
 from algoperf.spec import Framework

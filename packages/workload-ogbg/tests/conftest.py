@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from algoperf.data import preparation
 from algoperf.spec import Scale
 from algoperf_ogbg.spec import OGBG

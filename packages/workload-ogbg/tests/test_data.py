@@ -5,13 +5,14 @@ from itertools import chain, pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from algoperf.data import DataError, Shards
 from algoperf.spec import Scale, Split
 from algoperf_ogbg.data import OgbgDataset, open_dataset
 from algoperf_ogbg.graphs import GraphsTuple, StoredGraphs
 from algoperf_ogbg.spec import OGBG
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 NODES_PER_GRAPH, EDGES_PER_GRAPH = 6, 10
 NUM_EXAMPLES = {"train": 61, "eval_train": 20, "validation": 37, "test": 23}

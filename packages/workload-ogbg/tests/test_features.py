@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from algoperf_ogbg import features
 from algoperf_ogbg.features import featurise
 

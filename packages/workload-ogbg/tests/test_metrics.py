@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from algoperf_ogbg.metrics import finalize, mean_average_precision, sigmoid
 from hypothesis import given
 from hypothesis import strategies as st
+
+from algoperf_ogbg.metrics import finalize, mean_average_precision, sigmoid
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "metrics.json").read_text())["result"]
 

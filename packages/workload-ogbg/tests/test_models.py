@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from algoperf.spec import ForwardPassMode, Framework
 from algoperf.testing.frameworks import BOTH, require
 from algoperf_ogbg.graphs import GraphsTuple
@@ -28,6 +29,7 @@ class Jax:
 
     def __init__(self, spec):
         import jax
+
         from algoperf.backends.jax import JaxBackend
         from algoperf_ogbg.jax_model import OgbgJax
 

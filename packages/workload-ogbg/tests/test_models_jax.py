@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from algoperf.spec import ForwardPassMode, Framework, Scale
 from algoperf.testing.frameworks import require
 from algoperf_ogbg.graphs import GraphsTuple
@@ -16,6 +17,7 @@ require(Framework.JAX)
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
+
 from algoperf.backends.jax import JaxBackend  # noqa: E402
 from algoperf_ogbg.jax_model import OgbgJax, dropout  # noqa: E402
 

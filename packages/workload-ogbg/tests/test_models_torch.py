@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from algoperf.spec import ForwardPassMode, Framework, Scale
 from algoperf.testing.frameworks import require
 from algoperf_ogbg.graphs import GraphsTuple
@@ -12,9 +13,10 @@ from algoperf_ogbg.spec import OGBG, OGBG_MODEL_SIZE
 require(Framework.PYTORCH)
 
 import torch  # noqa: E402
+from torch.utils import _pytree as pytree  # noqa: E402
+
 from algoperf.backends.pytorch import TorchBackend  # noqa: E402
 from algoperf_ogbg.torch_model import OgbgTorch, dropout  # noqa: E402
-from torch.utils import _pytree as pytree  # noqa: E402
 
 MINI = OGBG.at(Scale.MINI)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from algoperf.data import DataError, preparation
 from algoperf.spec import Scale
 from algoperf_ogbg import mini, prepare

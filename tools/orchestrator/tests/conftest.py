@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
 from algoperf_orchestrator.cli import main
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from algoperf.spec import Framework
 from algoperf_orchestrator import frameworks
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from algoperf import registry
 from algoperf.spec import Framework, Scale
 from algoperf.testing.frameworks import BOTH, require

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from algoperf import search
 from algoperf.spec import Framework, Scale, TuningRuleset
 from algoperf.study import EXTERNAL_TUNING, study_points

@@ -4,6 +4,7 @@ import subprocess
 from typing import Any
 
 import pytest
+
 from algoperf.spec import Framework
 from algoperf_orchestrator import environment
 from algoperf_orchestrator.environment import Devices, find_devices, process_settings

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from algoperf.records import read_trial, trial_folder
 from algoperf.spec import Framework
 from algoperf.testing.frameworks import BOTH, require

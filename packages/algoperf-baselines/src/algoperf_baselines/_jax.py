@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import optax
+
 from algoperf import jax_sharding_utils, spec
 
 __all__ = ["data_selection", "initial_state", "update_params", "warmup_cosine"]

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from algoperf import spec
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+
+from algoperf import spec
 
 __all__ = ["data_selection", "initial_state", "update_params", "warmup_cosine"]
 

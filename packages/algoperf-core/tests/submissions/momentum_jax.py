@@ -4,6 +4,7 @@ import functools
 
 import jax
 import optax
+
 from algoperf import jax_sharding_utils, spec
 
 

@@ -2,6 +2,7 @@
 
 import torch
 import torch.distributed.nn as dist_nn
+
 from algoperf import spec
 from algoperf.pytorch_utils import pytorch_setup
 

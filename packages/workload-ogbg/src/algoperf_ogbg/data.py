@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from algoperf.data import Batches, DataError, Dataset, Shards, ShuffledOrder
 from algoperf.data.batches import Batch
 from algoperf.spec import Split, WorkloadSpec
-
 from algoperf_ogbg.graphs import NUM_TASKS, GraphsTuple, StoredGraphs, offsets, rows
 from algoperf_ogbg.spec import EDGE_FEATURES, NODE_FEATURES
 

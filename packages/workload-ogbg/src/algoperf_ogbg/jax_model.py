@@ -13,11 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import jraph
+from flax import linen as nn
+
 from algoperf.backends.jax import JaxWorkload
 from algoperf.spec import ForwardPassMode, ModelAuxiliaryState, ModelInitState, ParameterType, RandomState
 from algoperf.workload import EvalOutput
-from flax import linen as nn
-
 from algoperf_ogbg.graphs import GraphsTuple
 from algoperf_ogbg.spec import EDGE_FEATURES, NODE_FEATURES, GraphNetwork
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from algoperf.data.preparation import DataError, Report
 
+from algoperf.data.preparation import DataError, Report
 from algoperf_ogbg.features import Molecules, featurise
 from algoperf_ogbg.graphs import NUM_TASKS, StoredGraphs
 from algoperf_ogbg.prepare import Archive, check_archive, missing_splits, prepared_files, write_split

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from algoperf.data.preparation import DataError, Report, file_sha256
 
+from algoperf.data.preparation import DataError, Report, file_sha256
 from algoperf_ogbg.graphs import NUM_TASKS, StoredGraphs, files_of
 from algoperf_ogbg.spec import EDGE_FEATURES, NODE_FEATURES
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from algoperf.backends.pytorch import TorchWorkload
-from algoperf.spec import ForwardPassMode, ModelAuxiliaryState, ParameterType, RandomState
-from algoperf.workload import EvalOutput
 from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
+from algoperf.backends.pytorch import TorchWorkload
+from algoperf.spec import ForwardPassMode, ModelAuxiliaryState, ParameterType, RandomState
+from algoperf.workload import EvalOutput
 from algoperf_ogbg.graphs import GraphsTuple
 from algoperf_ogbg.spec import EDGE_FEATURES, NODE_FEATURES, GraphNetwork
 

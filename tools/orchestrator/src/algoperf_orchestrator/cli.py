@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from algoperf.spec import DEFAULT_RULES, Framework, Scale, TuningRuleset
 
+from algoperf.spec import DEFAULT_RULES, Framework, Scale, TuningRuleset
 from algoperf_orchestrator.environment import default_data_dir
 from algoperf_orchestrator.errors import one_sentence
 

@@ -12,7 +12,6 @@ from algoperf.search import SearchSpace, as_hyperparameters, points
 from algoperf.spec import DEFAULT_RULES, Framework, Scale, TuningRuleset, WorkloadSpec
 from algoperf.study import RULESETS, Ruleset, study_points, trial_config
 from algoperf.trial_config import TrialConfig
-
 from algoperf_orchestrator.frameworks import check_installed
 
 # Beside a submission's file. The second lists one point, for mini scale.

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import typer
+
 from algoperf import registry
 from algoperf.data import preparation
 from algoperf.spec import Scale, WorkloadSpec

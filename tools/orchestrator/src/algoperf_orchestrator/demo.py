@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 import typer
+
 from algoperf import records, registry
 from algoperf.records import TrialRecord, trial_folder
 from algoperf.spec import Framework, Scale, Split, Target
-
 from algoperf_orchestrator import data_commands, frameworks
 from algoperf_orchestrator.configure import RunRequest
 from algoperf_orchestrator.run import INTERRUPTED, run

@@ -7,9 +7,9 @@ from math import prod
 from typing import Any
 
 import typer
+
 from algoperf import registry
 from algoperf.spec import Framework, Scale, WorkloadSpec
-
 from algoperf_orchestrator.frameworks import check_installed, is_installed
 
 

@@ -18,7 +18,6 @@ from typing import IO, Any
 from algoperf.records import RecordsError, trial_folder
 from algoperf.spec import Framework
 from algoperf.trial_config import TrialConfig
-
 from algoperf_orchestrator.environment import Devices, process_settings
 
 STDERR = "stderr.log"

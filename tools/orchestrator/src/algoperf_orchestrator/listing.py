@@ -6,7 +6,6 @@ from typing import Any
 
 from algoperf import registry
 from algoperf.spec import Framework, Scale, Target, WorkloadSpec
-
 from algoperf_orchestrator.frameworks import is_installed
 
 # What goes to a file or a pipe is not broken to fit a screen.

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import typer
+
 from algoperf.spec import Split, Target
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import typer
+
 from algoperf import records, registry
 from algoperf.trial_config import EndReason, TrialConfig
-
 from algoperf_orchestrator import summary
 from algoperf_orchestrator.configure import RunRequest, configure
 from algoperf_orchestrator.environment import find_devices

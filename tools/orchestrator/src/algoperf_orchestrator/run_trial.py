@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import IO, Any
 
 import typer
+
 from algoperf import registry, submission
 from algoperf.records import trial_folder
 from algoperf.trial import EndReason, Outcome, Trial, TrialConfig
-
 from algoperf_orchestrator.summary import EXIT_CODES
 
 # How long a process that failed waits for process 0 to write down the same failure.

@@ -4,8 +4,8 @@ Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", arXiv 17
 """
 
 import torch
-from algoperf import spec
 
+from algoperf import spec
 from algoperf_baselines._pytorch import data_selection, initial_state, update_params
 from algoperf_baselines.batch_sizes import get_batch_size
 

@@ -7,8 +7,8 @@ Hutter, "Decoupled Weight Decay Regularization", arXiv 1711.05101.
 import jax
 import jax.numpy as jnp
 import optax
-from algoperf import spec
 
+from algoperf import spec
 from algoperf_baselines._jax import data_selection, initial_state, update_params, warmup_cosine
 from algoperf_baselines.batch_sizes import get_batch_size
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from algoperf import spec
 
+from algoperf import spec
 from algoperf_baselines._pytorch import data_selection, initial_state, update_params
 from algoperf_baselines.batch_sizes import get_batch_size
 

@@ -72,7 +72,7 @@ class Dataset(abc.ABC):
 
 
 def array_batches(
-    load: Callable[[np.ndarray, np.random.Generator], Batch],
+    load: Callable[[np.ndarray, np.ndarray], Batch],
     num_examples: int,
     global_batch_size: int,
     shards: Shards,
@@ -81,8 +81,9 @@ def array_batches(
     """Batches of examples that each take up one place in arrays of fixed shape.
 
     Args:
-        load: `(indices, generator) -> batch` of those examples; the generator is for augmentation and depends on
-            the seed and the position alone.
+        load: `(indices, positions) -> batch` of those examples. The positions in the order, int64, are for
+            augmentation: what is drawn for an example may depend on the seed and its position alone, so that it
+            does not depend on how a batch is divided among devices.
         num_examples: examples that there are.
         global_batch_size: examples per batch, over all devices.
         shards: which part of it to load.
@@ -93,16 +94,15 @@ def array_batches(
 
     def read_training(position: int) -> tuple[Batch, int]:
         assert order is not None
-        indices = order.take(position, global_batch_size)[part]
-        rng = np.random.default_rng([seed or 0, position, shards.local.start])
-        return load(indices, rng), position + global_batch_size
+        positions = np.arange(position, position + global_batch_size)
+        indices = order.take(position, global_batch_size)
+        return load(indices[part], positions[part]), position + global_batch_size
 
     def read_evaluation(position: int) -> tuple[Batch, int] | None:
         if position >= num_examples:
             return None
         end = min(position + global_batch_size, num_examples)
         indices = np.arange(position, end)[part]
-        batch = load(indices, np.random.default_rng([0, position]))
-        return pad_batch(batch, part.stop - part.start), end
+        return pad_batch(load(indices, indices), part.stop - part.start), end
 
     return Batches(read_evaluation if order is None else read_training)

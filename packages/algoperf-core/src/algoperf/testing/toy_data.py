@@ -22,7 +22,7 @@ class ToyDataset(Dataset):
     def train(self, global_batch_size: int, shards: Shards, seed: int) -> Batches:
         """Shuffled batches without weights."""
         return array_batches(
-            lambda indices, rng: self._load(Split.TRAIN, indices),
+            lambda indices, positions: self._load(Split.TRAIN, indices),
             self._spec.num_train_examples,
             global_batch_size,
             shards,
@@ -32,7 +32,7 @@ class ToyDataset(Dataset):
     def evaluation(self, split: Split, global_batch_size: int, shards: Shards) -> Batches:
         """Batches in order, the last one padded."""
         return array_batches(
-            lambda indices, rng: self._load(split, indices),
+            lambda indices, positions: self._load(split, indices),
             self._spec.num_examples(split),
             global_batch_size,
             shards,
