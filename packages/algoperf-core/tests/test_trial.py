@@ -6,6 +6,7 @@ import re
 import pytest
 
 from algoperf.clock import Account, WallClock
+from algoperf.data import Batches
 from algoperf.records import RecordsError, read_trial
 from algoperf.spec import Framework
 from algoperf.trial import EndReason
@@ -136,6 +137,18 @@ def test_a_jax_optimizer_state_must_be_a_pair(make_trial):
 def test_a_submissions_own_file_error_is_its_error(make_trial, framework):
     patch = "def init_optimizer_state(*arguments):\n    open('/nowhere/at/all')"
     assert make_trial(framework, patch=patch).run().end_reason is EndReason.ERROR
+
+
+def test_data_that_cannot_be_read_is_no_error_of_the_submission(make_trial, framework):
+    trial = make_trial(framework)
+
+    def read(position):
+        raise OSError(5, "Input/output error")
+
+    trial.workload.dataset.train = lambda *arguments: Batches(read)
+    outcome = trial.run()
+    assert outcome.end_reason is EndReason.INFRASTRUCTURE
+    assert "Input/output error" in outcome.error["message"]
 
 
 def test_out_of_memory_is_told_apart(make_trial, framework):

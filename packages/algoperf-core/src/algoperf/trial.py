@@ -382,9 +382,12 @@ class Trial:
         return EndReason.INFRASTRUCTURE if ours and not self._raised_in_submission(error) else EndReason.ERROR
 
     def _raised_in_submission(self, error: Exception) -> bool:
-        folder = str(self.submission.path.parent)
-        frames = traceback.extract_tb(error.__traceback__)
-        return any(frame.filename.startswith(folder) for frame in frames)
+        """Whether the submission, rather than the harness that it called, met the error."""
+        ours, theirs = str(Path(__file__).parent), str(self.submission.path.parent)
+        for frame in reversed(traceback.extract_tb(error.__traceback__)):
+            if frame.filename.startswith((ours, theirs)):
+                return frame.filename.startswith(theirs)
+        return False
 
 
 def _is_tuple(value: Any, length: int) -> bool:
