@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from algoperf import registry
 from algoperf.records import read_trial, trial_folder
 from algoperf.spec import Framework
 from algoperf.testing.frameworks import BOTH, require
@@ -175,7 +176,10 @@ def test_a_demo(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert [line[:2] for line in table[-2:]] == [["adamw", framework.value], ["nadamw", framework.value]]
     assert result.out.endswith(f"The logs are in {tmp_path}.\n")
     record = read_trial(trial_folder(tmp_path / "adamw", 0, "toy", framework.value, 1))
-    assert record.config["hyperparameters"]["learning_rate"] == 2e-3
+    search_space = registry.search_space_path(registry.submission_spec("adamw"))
+    assert search_space is not None
+    (point,) = json.loads(search_space.with_name("mini_hyperparameters.json").read_text())
+    assert record.config["hyperparameters"] == point
     assert float(table[-2][2]) <= record.outcome["seconds"]["submission"]
 
 
