@@ -66,7 +66,8 @@ class Checkpoints:
             _sync(self._folder)
         finally:
             temporary.unlink(missing_ok=True)
-        for old in self._files()[NUM_KEPT:]:
+        others = [file for file in self._files() if file.path.name != name]
+        for old in others[NUM_KEPT - 1 :]:
             old.path.unlink()
 
     def load(self, template: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -76,13 +77,26 @@ class Checkpoints:
             template: the state of a fresh start, which says where arrays go and supplies what no file can hold.
 
         Raises:
-            StateError: a whole file holds what this process cannot restore; the message names it.
+            StateError: there are checkpoints, and none that all processes can restore; the message says why.
         """
-        whole = [file for file in self._files() if file.is_whole]
+        files = self._files()
+        whole = {file.step: file for file in reversed(files) if file.is_whole}
         # Every process must go on from the same step, so only those that all of them have count.
-        steps = self._backend.gather([file.step for file in whole])
-        common = [file for file in whole if steps.count(file.step) == self._backend.num_processes]
-        return _read(common[0].path, self._backend, template) if common else None
+        steps = self._backend.gather(list(whole))
+        common = [step for step in whole if steps.count(step) == self._backend.num_processes]
+        if not common:
+            if any(self._backend.gather([bool(files)])):
+                raise StateError(
+                    f"None of the checkpoints in {self._folder} is whole for all processes; run the trial on as many "
+                    "devices as before, or delete its folder to start anew."
+                )
+            return None
+        chosen = whole[max(common)]
+        # What a damaged or an abandoned run left must not count as newer than what comes now.
+        for file in files:
+            if file.step > chosen.step or (file.step == chosen.step and file != chosen):
+                file.path.unlink()
+        return _read(chosen.path, self._backend, template)
 
     def _files(self) -> list[_File]:
         """This process's files, newest first."""

@@ -106,6 +106,11 @@ class TrialRecords:
         """How often the trial has been started: the number of restarts, seen by the next start."""
         return len(_numbered(self.folder, "meta_data"))
 
+    def last_metadata(self) -> dict[str, Any]:
+        """Hardware and versions of the newest run; empty if there was none."""
+        starts = self.num_starts
+        return read_json(self.folder / f"meta_data_{starts - 1}.json") if starts else {}
+
     def check_same_config(self, config: Row) -> None:
         """See the function of this name. The configuration is kept for `finish`."""
         check_same_config(self.folder, config)

@@ -143,9 +143,9 @@ class Decoder:
 
     def _node(self, node: Any, template: Any, place: str) -> Any:
         cls = _find_type(node["type"], template, place)
-        taken_apart = self._backend.dump_node(template) if type(template) is cls else None
-        children = self._items(node["items"], taken_apart[0] if taken_apart else None, place)
-        return self._backend.load_node(cls, children, self.decode(node["data"], None, place))
+        fresh, data = (self._backend.dump_node(template) if type(template) is cls else None) or (None, None)
+        children = self._items(node["items"], fresh, place)
+        return self._backend.load_node(cls, children, self.decode(node["data"], data, place))
 
     def _state_dict(self, node: Any, template: Any, place: str) -> Any:
         if not hasattr(template, "load_state_dict"):

@@ -19,7 +19,7 @@ from algoperf.clock import Account, Clock, VirtualClock, WallClock
 from algoperf.data import DataError
 from algoperf.data.queue import InputQueue
 from algoperf.metadata import run_metadata
-from algoperf.records import TrialRecords
+from algoperf.records import RecordsError, TrialRecords
 from algoperf.search import as_hyperparameters
 from algoperf.seeds import random_key, stable_hash
 from algoperf.spec import Framework, Split, TrainingCompleteError
@@ -84,6 +84,7 @@ class Trial:
         self._parameter_types = workload.model_params_types
         self._end_reason: EndReason | None = None
         self._error: dict[str, str] | None = None
+        self._goals = {Split.VALIDATION: False, Split.TEST: False}
         self._train_state: dict[str, Any] = {}
         self._train_state_view = MappingProxyType(self._train_state)
         self._eval_results: list[tuple[int, dict[str, Any]]] = []
@@ -96,10 +97,15 @@ class Trial:
 
         Raises:
             DataError: the data is not there; nothing was begun.
-            records.RecordsError: the folder belongs to another configuration.
+            ValueError: the workload's batches cannot be divided among the devices; nothing was begun.
+            records.RecordsError: the folder belongs to another configuration, code or number of devices.
         """
         self.records.check_same_config(self.config.as_json())
-        self.workload.dataset  # noqa: B018  Opened now, so that missing data is not a failed trial.
+        self._check_same_code()
+        # Now, so that what the user can mend is not a failed trial.
+        self.workload.dataset  # noqa: B018
+        for size in (self.workload.spec.batch_size, self.workload.spec.eval_batch_size):
+            self.workload.check_batch_size(size or 0)
         with self._failures_are_results():
             state, queue = self._begin()
             while self._end_reason is None:
@@ -126,7 +132,6 @@ class Trial:
         self._start_records(state.evaluations, restarts)
         self._observe("started", {"step": state.global_step, "restarts": restarts, "batch_size": batch_size})
         self.clock.enter(Account.SUBMISSION)
-        self._update_train_state(state)
         return state, self._queue
 
     def _step(self, state: _State, queue: InputQueue) -> None:
@@ -146,6 +151,7 @@ class Trial:
             )
             arguments = self._arguments(state, step, "update")
             if self.submission.wants_train_state:
+                self._update_train_state(state)
                 arguments["train_state"] = self._train_state_view
             self._take(state, "update_params", self.submission.update_params(**arguments, batch=batch))
         except TrainingCompleteError:
@@ -180,7 +186,8 @@ class Trial:
         self.clock.enter(Account.LOGGING)
         row = self._row(state, metrics)
         state.evaluations.append(row)
-        self._eval_results.append((state.global_step, row))
+        # A copy: submissions may change what they are shown.
+        self._eval_results.append((state.global_step, dict(row)))
         state.last_eval_s = self.clock.submission_s
         self._judge(state, metrics)
         # First the checkpoint, then the row: a checkpoint knows its rows, so none can be lost between the two.
@@ -189,7 +196,6 @@ class Trial:
             self.records.append_evaluation(row)
         self._observe("evaluated", row)
         self.clock.enter(Account.SUBMISSION)
-        self._update_train_state(state)
 
     def _finish(self) -> Outcome:
         assert self._end_reason is not None
@@ -205,7 +211,8 @@ class Trial:
             error=self._error,
         )
         facts = {name: value for name, value in asdict(outcome).items() if name != "evaluations"}
-        if self.backend.rank == 0:
+        # Whoever fails says so: rank 0 may wait for a failed process for ever.
+        if self.backend.rank == 0 or self._error:
             self.records.finish(facts)
         self._observe("ended", facts)
         return outcome
@@ -275,14 +282,18 @@ class Trial:
         }
 
     def _judge(self, state: _State, metrics: Mapping[str, float]) -> None:
-        goals = (Split.VALIDATION, Split.TEST)
-        target = self.workload.spec.target
-        if all(any(target.reached(split, row) for row in state.evaluations) for split in goals):
+        self._update_goals(state)
+        if all(self._goals.values()):
             self._end_reason = EndReason.REACHED
         losses = [value for name, value in metrics.items() if name.endswith("/loss")]
         # An infinite loss alone may pass; parameters that are no numbers stay that way.
         if not np.isfinite(losses).all() and not self.backend.all_finite(state.params):
             self._end_reason = EndReason.DIVERGED
+
+    def _update_goals(self, state: _State) -> None:
+        target = self.workload.spec.target
+        for split in self._goals:
+            self._goals[split] = any(target.reached(split, row) for row in state.evaluations)
 
     def _save(self, state: _State, queue: InputQueue) -> None:
         python, numpy = random.getstate(), np.random.get_state()
@@ -319,13 +330,24 @@ class Trial:
         trial = saved["trial"]
         state.global_step, state.last_eval_s = trial["global_step"], trial["last_eval_s"]
         state.evaluations = trial["evaluations"]
-        self._eval_results = [(row["global_step"], row) for row in state.evaluations]
+        self._eval_results = [(row["global_step"], dict(row)) for row in state.evaluations]
         self._end_reason = trial["end_reason"] and EndReason(trial["end_reason"])
+        self._update_goals(state)
         self.clock.restore(trial["clock"])
         python, numpy = trial["random"]
         random.setstate(python)
         np.random.set_state(numpy)
         return trial["queue"], restarts
+
+    def _check_same_code(self) -> None:
+        now = {"submission_sha256": self.submission.content_hash, "device_count": self.backend.shards.total}
+        before = self.records.last_metadata()
+        for name, value in now.items():
+            if before.get(name, value) != value:
+                raise RecordsError(
+                    f"{self.records.folder} was begun with {name} {before[name]}, which is {value} now; "
+                    "choose another --experiment."
+                )
 
     def _start_records(self, evaluations: list[dict[str, Any]], restarts: int) -> None:
         metadata = {
@@ -344,10 +366,9 @@ class Trial:
 
     def _update_train_state(self, state: _State) -> None:
         seconds = self.clock.seconds
-        target = self.workload.spec.target
         self._train_state.update(
-            validation_goal_reached=any(target.reached(Split.VALIDATION, row) for row in state.evaluations[-1:]),
-            test_goal_reached=any(target.reached(Split.TEST, row) for row in state.evaluations[-1:]),
+            validation_goal_reached=self._goals[Split.VALIDATION],
+            test_goal_reached=self._goals[Split.TEST],
             is_time_remaining=self.clock.submission_s < self.config.max_runtime_s,
             last_eval_time=state.last_eval_s,
             training_complete=self._end_reason is not None,
@@ -378,6 +399,8 @@ class Trial:
     def _classify(self, error: Exception) -> EndReason:
         if self.backend.is_out_of_memory(error) or isinstance(error, MemoryError):
             return EndReason.OOM
+        if self.backend.is_lost_device(error):
+            return EndReason.INFRASTRUCTURE
         ours = isinstance(error, (OSError, DataError, StateError))
         return EndReason.INFRASTRUCTURE if ours and not self._raised_in_submission(error) else EndReason.ERROR
 

@@ -216,16 +216,21 @@ class Workload(abc.ABC):
 
         TRAIN is endless and shuffled by `seed`; the others end after each example came once, in order.
         """
+        self.check_batch_size(global_batch_size)
         shards = self.backend.shards
-        if global_batch_size % shards.total:
-            raise ValueError(
-                f"{self.spec.name}: a batch size of {global_batch_size} cannot be divided among {shards.total} devices."
-            )
         if split is Split.TRAIN:
             batches = self.dataset.train(global_batch_size, shards, seed)
         else:
             batches = self.dataset.evaluation(split, global_batch_size, shards)
         return InputQueue(batches, self.backend.place_batch, state)
+
+    def check_batch_size(self, size: int) -> None:
+        """Raises ValueError if a batch size cannot be divided among the devices."""
+        total = self.backend.shards.total
+        if size % total:
+            raise ValueError(
+                f"{self.spec.name}: a batch size of {size} cannot be divided among {total} devices; use another number."
+            )
 
     @abc.abstractmethod
     def compiled_eval_step(

@@ -75,6 +75,10 @@ class Backend(abc.ABC):
         """Whether an exception means that a device had no memory left."""
 
     @abc.abstractmethod
+    def is_lost_device(self, error: BaseException) -> bool:
+        """Whether an exception means that a device or another process of the trial is gone."""
+
+    @abc.abstractmethod
     def hardware(self) -> dict[str, Any]:
         """What the devices are, and the framework's version, for the records."""
 

@@ -89,9 +89,9 @@ class JaxBackend(Backend):
         return jax.device_put(batch, by_batch())
 
     def wait(self, *state: Any) -> None:
-        """Waits for the arrays in `state` that are still there: a step that failed may have donated some."""
-        arrays = [leaf for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array)]
-        jax.block_until_ready([array for array in arrays if not array.is_deleted()])
+        """Waits for all arrays that are alive, wherever a submission keeps them, and for side effects."""
+        jax.block_until_ready([array for array in jax.live_arrays() if not array.is_deleted()])
+        jax.effects_barrier()
 
     def latest(self, seconds: float) -> float:
         """The value itself: there is one process."""
@@ -108,6 +108,10 @@ class JaxBackend(Backend):
     def all_finite(self, params: Any) -> bool:
         """Whether every parameter is a finite number."""
         return bool(_all_finite(params))
+
+    def is_lost_device(self, error: BaseException) -> bool:
+        """Whether XLA says that a device or another process is gone."""
+        return isinstance(error, jax.errors.JaxRuntimeError) and "UNAVAILABLE" in str(error)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Whether XLA says that memory was exhausted."""

@@ -133,6 +133,11 @@ class TorchBackend(Backend):
         """Whether every parameter is a finite number."""
         return all(bool(torch.isfinite(p).all()) for p in params.parameters())
 
+    def is_lost_device(self, error: BaseException) -> bool:
+        """Whether another process, or the device, is gone."""
+        gone = ("ECC error", "device is lost", "No CUDA GPUs are available", "devices are busy or unavailable")
+        return isinstance(error, dist.DistBackendError) or any(words in str(error) for words in gone)
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Whether a device, or the host's allocator, had no memory left."""
         return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate" in str(error)
