@@ -202,3 +202,68 @@ def test_a_file_cut_or_altered_anywhere_is_passed_over(tmp_path_factory, data):
     restored = checkpoints.load({})
     assert restored is not None
     assert restored["step"] == 1
+
+
+def test_no_checkpoint_that_is_whole_is_said_and_nothing_is_begun_anew(framework, tmp_path):
+    checkpoints = Checkpoints(tmp_path, backends.load(framework))
+    checkpoints.save(1, {"step": 1})
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(StateError, match="None of the checkpoints"):
+        checkpoints.load({})
+
+
+def test_files_of_an_abandoned_future_do_not_displace_what_is_saved_now(framework, tmp_path):
+    checkpoints = Checkpoints(tmp_path, backends.load(framework))
+    for step in (5, 900):
+        checkpoints.save(step, {"step": step})
+    newest = max(tmp_path.iterdir())
+    newest.write_bytes(b"damaged")
+    restored = checkpoints.load({})
+    assert restored is not None
+    assert restored["step"] == 5
+    checkpoints.save(6, {"step": 6})
+    restored = checkpoints.load({})
+    assert restored is not None
+    assert restored["step"] == 6
+
+
+class TwoProcesses:
+    """The backend of one of two processes; `shared` holds what each of them last gathered."""
+
+    num_processes = 2
+
+    def __init__(self, backend, rank, answers):
+        self.backend, self.rank, self.answers = backend, rank, answers
+
+    def gather(self, values):
+        return values + self.answers.pop(0)
+
+    def __getattr__(self, name):
+        return getattr(self.backend, name)
+
+
+def test_processes_go_on_from_a_step_that_all_of_them_have(framework, tmp_path):
+    backend = backends.load(framework)
+    first = Checkpoints(tmp_path, TwoProcesses(backend, 0, [[4, 5]]))
+    for step in (5, 6):
+        first.save(step, {"step": step})
+    # Process 1 was killed before it saved step 6.
+    restored = first.load({})
+    assert restored is not None
+    assert restored["step"] == 5
+    assert [path.name.split(".")[0] for path in tmp_path.iterdir()] == ["step_000000000005"]
+    alone = Checkpoints(tmp_path, TwoProcesses(backend, 0, [[], [False]]))
+    with pytest.raises(StateError, match="as many devices as before"):
+        alone.load({})
+
+
+def test_functions_in_a_nodes_data_are_taken_from_a_fresh_start():
+    require(Framework.JAX)
+    import jax
+
+    backend = backends.load(Framework.JAX)
+    partial = jax.tree_util.Partial(test_plain_values, 3)
+    restored = round_trip(backend, partial, jax.tree_util.Partial(test_plain_values, 0))
+    assert restored.func is test_plain_values
+    assert restored.args == (3,)

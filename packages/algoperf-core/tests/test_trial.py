@@ -256,3 +256,26 @@ def update_params(train_state, **arguments):
     names = "validation_goal_reached test_goal_reached is_time_remaining last_eval_time training_complete"
     names += " accumulated_submission_time accumulated_eval_time accumulated_logging_time last_step_end_time"
     assert all(set(names.split()) < set(state) and state["read_only"] for state in seen)
+
+
+def test_another_code_or_number_of_devices_is_refused(make_trial, framework):
+    first = make_trial(framework, max_steps=3)
+    first.run()
+    again = make_trial(framework, max_steps=3)
+    object.__setattr__(again.submission, "content_hash", "another")
+    with pytest.raises(RecordsError, match="submission_sha256"):
+        again.run()
+
+
+def test_what_a_submission_writes_into_its_results_changes_nothing(make_trial, framework):
+    patch = """
+_update = update_params
+def update_params(**arguments):
+    for _, row in arguments["eval_results"]:
+        row.update({"validation/accuracy": 1.0, "test/accuracy": 1.0})
+    return _update(**{k: v for k, v in arguments.items() if k != "train_state"})
+"""
+    outcome = make_trial(framework, patch=patch, max_steps=5).run()
+    assert outcome.end_reason is EndReason.STEPS
+    assert [row["global_step"] for row in outcome.evaluations] == [1, 5]
+    assert all(row["validation/accuracy"] < 1.0 for row in outcome.evaluations)

@@ -14,6 +14,7 @@ from algoperf import registry
 from algoperf.spec import Framework, Scale
 from algoperf.testing.frameworks import BOTH, require
 from algoperf.testing.toy import TOY
+from algoperf_orchestrator import cli as cli_module
 from algoperf_orchestrator import frameworks
 
 Cli = Callable[..., Any]
@@ -114,3 +115,10 @@ def prepare_points(folder: Path, source: Path, report: Callable[[str], None]) ->
     path.write_text(source.read_text())
     report("copied the points")
     return [path]
+
+
+def test_one_option_takes_several_hyperparameters() -> None:
+    given = ["run", "--hparam", "a=1", "b=x=2", "--seed", "3", "--hparam", "c=1", "d=2"]
+    expected = ["run", "--hparam", "a=1", "--hparam", "b=x=2", "--seed", "3", "--hparam", "c=1", "--hparam", "d=2"]
+    assert cli_module._one_value_each(given) == expected
+    assert cli_module._one_value_each(expected) == expected

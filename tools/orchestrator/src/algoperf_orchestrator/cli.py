@@ -214,4 +214,16 @@ def demo(
 def main(arguments: list[str] | None = None) -> None:
     """The command `algoperf-orchestrate`. Leaves by SystemExit."""
     with one_sentence():
-        app(arguments, prog_name="algoperf-orchestrate")
+        app(_one_value_each(sys.argv[1:] if arguments is None else arguments), prog_name="algoperf-orchestrate")
+
+
+def _one_value_each(arguments: list[str]) -> list[str]:
+    """`--hparam a=1 b=2` as `--hparam a=1 --hparam b=2`, which is all that options of the parser can be."""
+    expanded: list[str] = []
+    is_hparam = False
+    for argument in arguments:
+        if is_hparam and "=" in argument and not argument.startswith("-") and expanded[-1] != "--hparam":
+            expanded.append("--hparam")
+        expanded.append(argument)
+        is_hparam = argument == "--hparam" or (is_hparam and not argument.startswith("-"))
+    return expanded

@@ -68,13 +68,14 @@ def _show(rows: Sequence[tuple[str, Framework, TrialRecord]], target: Target) ->
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    title = f"{target.metric} at the end, and when validation reached {target.validation:g}"
+    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left", title_style="")
     splits = (Split.VALIDATION, Split.TEST)
     metrics = [f"{split.log_name}/{target.metric}" for split in splits]
     table.add_column("submission")
     table.add_column("framework")
-    for name in ("time to target (s)", "steps", *metrics):
-        table.add_column(name, justify="right", overflow="fold")
+    for name in ("time to target (s)", "steps", *(split.log_name for split in splits)):
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("end")
     for submission, framework, record in rows:
         seconds = time_to_target(record, target)

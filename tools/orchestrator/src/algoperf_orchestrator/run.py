@@ -48,7 +48,8 @@ def run(request: RunRequest, experiment: Path, devices: int | None = None) -> in
     except KeyboardInterrupt:
         typer.echo("Stopped; run the same command again to continue.", err=True)
         return INTERRUPTED
-    return _report(what) if ended.is_told else _died(what, ended)
+    # Of several processes one that failed may have written the outcome while the first waited for it.
+    return _report(what) if ended.is_told or is_finished(what.folder) else _died(what, ended)
 
 
 def is_finished(folder: Path) -> bool:

@@ -19,6 +19,8 @@ from algoperf_orchestrator.summary import EXIT_CODES
 
 # How long a process that failed waits for process 0 to write down the same failure.
 _GRACE_S = 10.0
+# Variables by which a shell can change results or speed where no setting of ours does: they are recorded.
+_DECISIVE = ("CUBLAS_", "CUDA_", "JAX_", "MKL_", "NCCL_", "OMP_", "PYTORCH_", "TF_", "TORCH", "XLA_")
 
 
 def run_trial(config_file: Path, experiment: Path, data_dir: Path, settings: str) -> int:
@@ -40,13 +42,28 @@ def run_trial(config_file: Path, experiment: Path, data_dir: Path, settings: str
     spec = registry.workload_spec(config.workload).at(config.scale)
     # Before the submission: it may ask for the process group while it is imported.
     workload = registry.make_workload(spec, config.framework, data_dir, config.rules)
+    _check_devices(settings, workload.backend.hardware())
     loaded = submission.load(submission.locate(config.submission, config.framework))
     folder = trial_folder(experiment, config.study, config.workload, config.framework.value, config.trial)
-    trial = Trial(config, workload, loaded, folder, observe, {"process_settings": settings})
+    trial = Trial(config, workload, loaded, folder, observe, _process_metadata(settings))
     outcome = trial.run()
     if outcome.error is not None:
         typer.echo(outcome.error["traceback"], err=True)
     return _exit_code(outcome, workload.backend.rank, workload.backend.num_processes)
+
+
+def _process_metadata(settings: str) -> dict[str, Any]:
+    variables = {name: value for name, value in sorted(os.environ.items()) if name.startswith(_DECISIVE)}
+    return {"process_settings": settings, "environment": variables}
+
+
+def _check_devices(settings: str, hardware: Mapping[str, Any]) -> None:
+    """Raises ValueError if the trial was started for GPUs and the framework sees none."""
+    if settings.endswith("-cuda") and hardware["device_platform"] not in ("gpu", "cuda"):
+        raise ValueError(
+            f"There are GPUs, but this framework ({hardware['framework_version']}) sees none; install its CUDA build "
+            "(for JAX `uv pip install 'algoperf-core[jax-cuda]'`), or set CUDA_VISIBLE_DEVICES= to train on the CPU."
+        )
 
 
 def _exit_code(outcome: Outcome, rank: int, num_processes: int) -> int:
