@@ -63,7 +63,7 @@ def status(spec: WorkloadSpec, data_dir: Path | None) -> Status:
         return Status("generated", None)
     folder = folder_of(spec, data_dir)
     if not (folder / MANIFEST).exists():
-        return Status("unfinished" if folder.exists() else "missing", folder)
+        return Status("unfinished" if folder.is_dir() and any(folder.iterdir()) else "missing", folder)
     return Status("prepared", folder, sum(entry.size for entry in _manifest(spec, folder).values()))
 
 
