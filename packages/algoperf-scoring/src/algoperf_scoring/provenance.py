@@ -1,0 +1,85 @@
+"""What the logs say about where they come from: machines, versions, and the targets that they were run with."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from algoperf_scoring.anomalies import Anomaly, Kind
+from algoperf_scoring.logs import Logs, Trial
+
+# The public logs' names and ours.
+_MACHINE = (
+    "gpu_model_name",
+    "gpu_count",
+    "gpu_driver",
+    "device_kind",
+    "device_count",
+    "cpu_model_name",
+    "python_version",
+    "clock",
+)
+_OFFICIAL_CLOCK = "wall"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where logs come from.
+
+    Attributes:
+        machines: each kind of machine with its software, and how many trials it ran ("trials"), most first.
+        anomalies: trials that were run with another target than they are scored by, or with another clock.
+    """
+
+    machines: list[dict[str, Any]]
+    anomalies: list[Anomaly]
+
+
+def read(logs: Logs) -> Provenance:
+    """Reads the first metadata file of every trial; one that is missing or damaged says nothing."""
+    machines: Counter[str] = Counter()
+    anomalies = []
+    for trial in logs.trials:
+        metadata = _metadata(trial.folder.path)
+        machines[json.dumps(_machine(metadata, trial))] += 1
+        anomalies += _doubts(metadata, trial, logs)
+    return Provenance(
+        machines=[
+            {**json.loads(machine), "trials": number}
+            for machine, number in sorted(machines.items(), key=lambda item: (-item[1], item[0]))
+        ],
+        anomalies=anomalies,
+    )
+
+
+def _machine(metadata: Mapping[str, Any], trial: Trial) -> dict[str, Any]:
+    versions = metadata.get("versions")
+    return {
+        "submission": trial.folder.submission,
+        "framework": trial.folder.framework,
+        **{name: metadata[name] for name in _MACHINE if name in metadata},
+        **(versions if isinstance(versions, dict) else {}),
+    }
+
+
+def _doubts(metadata: Mapping[str, Any], trial: Trial, logs: Logs) -> Iterator[Anomaly]:
+    target = logs.rules.workloads[trial.folder.workload].target
+    # Logs of others write their target as a number of its own; ours, among the workload's facts.
+    facts = metadata.get("workload.target")
+    told = facts.get("validation") if isinstance(facts, dict) else metadata.get("workload.validation_target_value")
+    if isinstance(told, int | float) and told != target:
+        yield Anomaly(trial.folder.path, Kind.OTHER_TARGET, f"{told:g}; it is scored by {target:g}")
+    if metadata.get("clock", _OFFICIAL_CLOCK) != _OFFICIAL_CLOCK:
+        yield Anomaly(trial.folder.path, Kind.OTHER_CLOCK, str(metadata["clock"]))
+
+
+def _metadata(folder: Path) -> Mapping[str, Any]:
+    try:
+        data = json.loads((folder / "meta_data_0.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}

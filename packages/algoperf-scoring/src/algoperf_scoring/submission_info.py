@@ -1,0 +1,60 @@
+"""What a submission says about itself: submission_info.yml, as people really write it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# The second spelling is met as often as a missing file.
+_NAMES = ("submission_info.yml", "submission_info.yaml", "submissions_info.yml", "submissions_info.yaml")
+_FIELDS = ("submission_name", "authors", "affiliations", "version", "ruleset", "framework", "description")
+# In the repository of published results, logs/<ruleset>/<name> and submissions/<ruleset>/<name> lie side by side.
+_LOGS, _SUBMISSIONS = "logs", "submissions"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmissionInfo:
+    """What could be read.
+
+    Attributes:
+        facts: of the known fields those that are given, as text. Nothing else of the file is kept: some hold
+            what their authors did not mean to publish.
+        problem: what is wrong with the file, in words; empty if nothing is.
+    """
+
+    facts: dict[str, str]
+    problem: str = ""
+
+
+def read(folder: Path) -> SubmissionInfo:
+    """What the first information file found says: beside the logs, or beside the submission's code."""
+    path = next((path for path in _candidates(folder) if path.is_file()), None)
+    if path is None:
+        return SubmissionInfo(facts={}, problem="no submission_info.yml")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, yaml.YAMLError) as error:
+        return SubmissionInfo(facts={}, problem=f"{path.name} cannot be read: {' '.join(str(error).split())}")
+    if not isinstance(data, dict):
+        return SubmissionInfo(facts={}, problem=f"{path.name} is not a list of fields")
+    facts = {name: text for name in _FIELDS if (text := _text(data.get(name)))}
+    return SubmissionInfo(facts=facts, problem="" if facts else f"{path.name} holds none of {', '.join(_FIELDS)}")
+
+
+def _candidates(folder: Path) -> Iterable[Path]:
+    folders = [folder]
+    parts = list(folder.parts)
+    if _LOGS in parts:
+        where = len(parts) - 1 - parts[::-1].index(_LOGS)
+        folders.append(Path(*parts[:where], _SUBMISSIONS, *parts[where + 1 :]))
+    return (one / name for one in folders for name in _NAMES)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_text(one) for one in value)
+    return "" if value is None else " ".join(str(value).split())
