@@ -175,11 +175,7 @@ def _not_reached(
     late = [one.time_s for _, one in every if one.is_late]
     if np.isfinite(times.medians(_with_late_hits(studies))):
         return Reason.OVER_BUDGET, f"reached after {min(late):,.0f} s, when the budget of {budget_s:,.0f} s was spent"
-    failed = [
-        trials
-        for trials in studies.values()
-        if times.select([one for _, one in trials], Selection.FASTEST) == times.NEVER
-    ]
+    failed = [trials for trials in studies.values() if all(one.index < 0 or one.is_late for _, one in trials)]
     crashed = sum(trial.has_crashed for trial, _ in every)
     detail = f"{sum(one.index >= 0 for _, one in every)} of {len(every)} trials reached it"
     if crashed:

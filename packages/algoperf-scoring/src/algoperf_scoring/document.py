@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -214,17 +215,22 @@ def _time(board: Board) -> dict[str, Any]:
     return {"accounts": spent, "steps": steps}
 
 
-def _anomalies(analysis: Analysis) -> list[dict[str, str]]:
-    """Paths from the submission on: the rest is somebody's machine."""
-    folders = analysis.board.logs.submissions.items()
-    return [
-        {"kind": one.kind.name.lower(), "what": one.kind.value, "path": _path(one.path, folders), "detail": one.detail}
-        for one in analysis.anomalies
-    ]
+def _anomalies(analysis: Analysis) -> dict[str, Any]:
+    counts = anomalies.count(analysis.anomalies)
+    folders = analysis.board.logs.submissions
+    return {
+        "counts": {kind.name.lower(): number for kind, number in counts.items()},
+        "meaning": {kind.name.lower(): kind.value for kind in counts},
+        "found": [
+            {"kind": one.kind.name.lower(), "path": _path(one.path, folders), "detail": one.detail}
+            for one in analysis.anomalies
+        ],
+    }
 
 
-def _path(path: Path, folders: Any) -> str:
-    for name, folder in folders:
+def _path(path: Path, folders: Mapping[str, Path]) -> str:
+    """From the submission on: what is above is somebody's machine."""
+    for name, folder in folders.items():
         if path.is_relative_to(folder):
             return "/".join([name, *path.relative_to(folder).parts])
     return path.name

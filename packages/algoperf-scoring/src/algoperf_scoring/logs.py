@@ -42,7 +42,7 @@ class Trial:
 
     @property
     def has_crashed(self) -> bool:
-        """Whether it ended before it could tell anything; without trial.json, whether it got past its first evaluation."""
+        """Whether it failed; without trial.json, whether it ended at or before its first evaluation."""
         if self.end_reason is not None:
             return self.end_reason in FAILURES or self.num_evaluations == 0
         return self.num_evaluations <= 1

@@ -1,7 +1,7 @@
 """Performance profiles and scores (arXiv 2306.07179, section 4.5; Dolan and Moré, 2002). Pure functions of times.
 
-All work on any number of leading dimensions, so that thousands of resampled boards are scored at once. S submissions, B base
-workloads, W base workloads and held-out variants.
+All work on any number of leading dimensions, so that thousands of resampled boards are scored at once. There are S
+submissions and W workloads, of which the first B are base workloads.
 """
 
 from __future__ import annotations

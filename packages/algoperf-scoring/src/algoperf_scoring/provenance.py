@@ -42,7 +42,7 @@ class Provenance:
 def read(logs: Logs) -> Provenance:
     """Reads the first metadata file of every trial; one that is missing or damaged says nothing."""
     machines: Counter[str] = Counter()
-    anomalies = []
+    anomalies: list[Anomaly] = []
     for trial in logs.trials:
         metadata = _metadata(trial.folder.path)
         machines[json.dumps(_machine(metadata, trial))] += 1
