@@ -34,7 +34,7 @@ def install(folder, framework):
     packages = [f"packages/workload-ogbg[{framework.value},mini]", f"packages/algoperf-baselines[{framework.value}]"]
     make = [uv, "venv", "--quiet", "--python", sys.executable, str(folder)]
     fill = [uv, "pip", "install", "--quiet", "--python", str(python), "-c", "constraints.txt", *links]
-    fill += [f"packages/algoperf-core[{framework.value}]", *packages, "tools/orchestrator"]
+    fill += [f"packages/algoperf-core[{framework.value}]", *packages, "packages/algoperf-scoring", "tools/orchestrator"]
     for command in (make, fill):
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -56,3 +56,27 @@ def test_one_framework_alone_runs_the_demo(framework, data_dir, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("reached") >= 2
     assert other.value not in done.stdout
+
+
+@pytest.mark.timeout(600)
+def test_scoring_alone_needs_no_framework_and_no_other_package(tmp_path):
+    uv, python = find_uv(), tmp_path / "venv" / "bin" / "python"
+    make = [uv, "venv", "--quiet", "--python", sys.executable, str(tmp_path / "venv")]
+    fill = [uv, "pip", "install", "--quiet", "--python", str(python), "-c", "constraints.txt"]
+    for command in (make, [*fill, "packages/algoperf-scoring"]):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    trial = tmp_path / "logs" / "mine" / "study_0" / "ogbg_jax" / "trial_1"
+    trial.mkdir(parents=True)
+    columns = "global_step,score,validation/mean_average_precision"
+    (trial / "eval_measurements.csv").write_text(f"{columns}\n1,10.0,0.01\n100,1000.5,0.29\n")
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from algoperf_scoring import board, document, logs, rules\n"
+        "read = logs.read([Path('logs')], rules.published('v0.6'), 'external')\n"
+        "data = document.as_data(document.Analysis(board=board.score(read)))\n"
+        "print(data['submissions']['mine']['workloads']['ogbg']['time_to_target_s'])\n"
+        "print(sorted({'algoperf', 'jax', 'torch', 'pandas', 'matplotlib'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([python, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout == "1000.5\n[]\n", done.stderr

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -12,6 +14,8 @@ from algoperf_scoring.times import Missing
 
 RESAMPLES = 4_000
 LEVEL = 0.95
+# Numbers drawn at a time: as many as stay in the cache of a core.
+_BLOCK_ELEMENTS = 2**16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,23 +51,49 @@ def bootstrap(
         resamples: number of boards, N.
         seed: of the draws.
     """
-    score = _scores(time_s, rules, missing, studies, resamples, seed)
-    ranks = 1 + (score[:, None, :] > score[:, :, None]).sum(axis=-1)
-    tail = (1 - LEVEL) / 2
-    above = score[:, :, None] - score[:, None, :]
+    blocks = resampled_medians(time_s, missing, studies, resamples, seed)
+    score = np.concatenate([profiles.score(profiles.ratios(medians, rules), rules) for medians in blocks])
+    ranks, beats = _ranks_and_beats(score)
     return Bootstrap(
         score=score,
-        interval=np.quantile(score, [tail, 1 - tail], axis=0).T,
-        rank_interval=np.quantile(ranks, [tail, 1 - tail], axis=0, method="closest_observation").T.astype(int),
+        interval=interval(score),
+        rank_interval=interval(ranks, method="closest_observation").astype(int),
         first=(ranks == 1).mean(axis=0),
-        beats=((above > 0) + (above == 0) / 2).mean(axis=0),
+        beats=beats,
     )
 
 
-def _scores(time_s: np.ndarray, rules: Rules, missing: Missing, studies: int, resamples: int, seed: int) -> np.ndarray:
+def resampled_medians(
+    time_s: np.ndarray, missing: Missing, studies: int, resamples: int = RESAMPLES, seed: int = 0
+) -> Iterator[np.ndarray]:
+    """Medians over studies that were drawn again, in blocks of float64 (…, S, W); arguments as for `bootstrap`.
+
+    The blocks are as large as memory is not: the draws are the same whatever their size.
+    """
+    random = np.random.default_rng(seed)
     num_studies = time_s.shape[-1]
-    if num_studies == 0:
-        return np.zeros((resamples, len(time_s)))
-    draws = np.random.default_rng(seed).integers(0, num_studies, (resamples, *time_s.shape))
-    drawn = np.take_along_axis(time_s[None], draws, axis=-1)
-    return profiles.score(profiles.ratios(times.medians(drawn, missing, studies), rules), rules)
+    block = max(1, _BLOCK_ELEMENTS // max(time_s.size, 1))
+    for start in range(0, resamples, block):
+        shape = (min(block, resamples - start), *time_s.shape)
+        if num_studies:
+            draws = random.integers(0, num_studies, shape)
+            yield times.medians(np.take_along_axis(time_s[None], draws, axis=-1), missing, studies)
+        else:
+            yield np.full(shape[:-1], np.nan)
+
+
+def _ranks_and_beats(score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks on each board, int (N, S), and the probabilities of `Bootstrap.beats`."""
+    ranks = np.ones(score.shape, dtype=int)
+    beats = np.empty((score.shape[1], score.shape[1]))
+    for column in range(score.shape[1]):
+        above = score > score[:, [column]]
+        ranks[:, column] += above.sum(axis=1)
+        beats[:, column] = (above + (score == score[:, [column]]) / 2).mean(axis=0)
+    return ranks, beats
+
+
+def interval(drawn: np.ndarray, method: Literal["linear", "closest_observation"] = "linear") -> np.ndarray:
+    """Between which values 95 % of what was drawn lies: (N, …) to (…, 2)."""
+    tail = (1 - LEVEL) / 2
+    return np.moveaxis(np.quantile(drawn, [tail, 1 - tail], axis=0, method=method), 0, -1)

@@ -39,26 +39,31 @@ def load(folder: Path) -> EvaluationFile:
         return _useless(path, Kind.NO_EVALUATIONS)
     except OSError as error:
         return _useless(path, Kind.UNREADABLE, error.strerror or "")
-    if not content.strip():
+    if not content or content.isspace():
         return _useless(path, Kind.EMPTY_FILE)
-    header, newline, body = content.partition(b"\n")
-    header = header.rstrip(b"\r")
-    whole = _without_torn_line(header, body) if newline else b""
-    anomalies = [Anomaly(path, Kind.HEADER_ONLY)] if not whole.strip() else []
-    if len(whole) < len(body):
+    header_end = content.find(b"\n")
+    if header_end < 0:
+        return _useless(path, Kind.HEADER_ONLY)
+    header = content[:header_end].rstrip(b"\r")
+    body = _without_torn_line(header, content[header_end + 1 :])
+    anomalies = []
+    if len(body) < len(content) - header_end - 1:
         anomalies.append(Anomaly(path, Kind.TRUNCATED_LINE))
+    if not body or body.isspace():
+        anomalies.append(Anomaly(path, Kind.HEADER_ONLY))
     sha256 = hashlib.sha256(content).hexdigest()
-    return EvaluationFile(path=path, header=header, body=whole, sha256=sha256, anomalies=tuple(anomalies))
+    return EvaluationFile(path=path, header=header, body=body, sha256=sha256, anomalies=tuple(anomalies))
 
 
 def _without_torn_line(header: bytes, body: bytes) -> bytes:
     """Without a last line whose end was never written: the digits that it has may be the first of more."""
-    lines, newline, last = body.rpartition(b"\n")
-    if not last.strip():
-        return lines + newline
+    whole = body.rfind(b"\n") + 1
+    last = body[whole:]
+    if not last or last.isspace():
+        return body[:whole]
     # Only its last field may be cut; a line whose last field scoring does not need is as good as whole.
     has_all = last.count(b",") == header.count(b",") and header.endswith(b",validation/num_examples")
-    return body + b"\n" if has_all else lines + newline
+    return body + b"\n" if has_all else body[:whole]
 
 
 def _useless(path: Path, kind: Kind, detail: str = "") -> EvaluationFile:

@@ -19,7 +19,7 @@ from algoperf_scoring.evaluation_files import EvaluationFile
 # Reading waits for disks; more threads than this only wait for each other.
 _THREADS = 8
 # Parsed together, because a call of the parser costs more than the file; not more, because of the memory.
-_FILES_AT_A_TIME = 256
+_FILES_AT_A_TIME = 128
 _STEP, _SCORE, _SUBMISSION = "global_step", "score", "accumulated_submission_time"
 _EVAL, _LOGGING = "accumulated_eval_time", "accumulated_logging_time"
 
@@ -60,17 +60,23 @@ def read(folders: Sequence[Path], metrics: Sequence[str]) -> tuple[list[Evaluati
         folders: of the trials.
         metrics: for each trial, the name of its target metric.
     """
-    found: list[Evaluations] = []
-    digests: list[str] = []
+    # Files of one metric together, so that many have the same header and are parsed in one call.
+    order = sorted(range(len(folders)), key=lambda index: metrics[index])
+    parts = [order[start : start + _FILES_AT_A_TIME] for start in range(0, len(order), _FILES_AT_A_TIME)]
+    found = [concatenate([])] * len(folders)
+    digests = [""] * len(folders)
     anomalies: list[Anomaly] = []
     with ThreadPoolExecutor(_THREADS) as threads:
-        for start in range(0, len(folders), _FILES_AT_A_TIME):
-            part = slice(start, start + _FILES_AT_A_TIME)
-            files = list(threads.map(evaluation_files.load, folders[part]))
-            evaluations, odd = _parse_all(files, metrics[part])
-            found += evaluations
-            digests += (file.sha256 for file in files)
+        # The next files are read while these are parsed.
+        ahead = (threads.map(evaluation_files.load, [folders[index] for index in part]) for part in parts)
+        loading = next(ahead, iter(()))
+        for part in parts:
+            files = list(loading)
+            loading = next(ahead, iter(()))
+            evaluations, odd = _parse_all(files, [metrics[index] for index in part])
             anomalies += [anomaly for file in files for anomaly in file.anomalies] + odd
+            for index, file, rows in zip(part, files, evaluations, strict=True):
+                found[index], digests[index] = rows, file.sha256
     return found, digests, anomalies
 
 

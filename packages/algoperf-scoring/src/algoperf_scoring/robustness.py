@@ -112,21 +112,21 @@ def target_shifts(
 
 
 def speedups(time_s: np.ndarray, baseline: int, rules: Rules, ruleset: str) -> np.ndarray:
-    """How many times faster than the baseline each submission is on each base workload, float64 (S, B).
+    """How many times faster than the baseline each submission is on each base workload, float64 (…, S, B).
 
     A workload that was not reached counts one second more than its budget (as the public scoring has it, with the
     budgets of its rules version); above 1 is faster, and where neither reached it the speed-up is 1.
 
     Args:
-        time_s: float64 (S, W), medians; inf or NaN where there is no time.
+        time_s: float64 (…, S, W), medians; inf or NaN where there is no time.
         baseline: the row to compare with.
         rules: say which columns are base workloads, and their budgets.
         ruleset: multiplies the budgets.
     """
     limit = np.array([rules.budget_s(workload, ruleset) + 1 for workload in rules.base])
-    base = time_s[:, : len(rules.base)]
+    base = time_s[..., : len(rules.base)]
     spent = np.where(np.isfinite(base), base, limit)
-    return spent[baseline] / spent
+    return spent[..., baseline : baseline + 1, :] / spent
 
 
 def geometric_mean(values: np.ndarray) -> np.ndarray:

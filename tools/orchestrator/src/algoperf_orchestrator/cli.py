@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from algoperf.spec import DEFAULT_RULES, Framework, Scale, TuningRuleset
+from algoperf_orchestrator import cli_scores
 from algoperf_orchestrator.environment import default_data_dir
 from algoperf_orchestrator.errors import one_sentence
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Make data, check it, and see what is there.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(cli_scores.app)
 
 
 class Listed(StrEnum):

@@ -23,8 +23,8 @@ SUBMISSIONS = ("adamw", "nadamw")
 def demo(workload: str, experiment: Path, data_dir: Path, clock: Literal["wall", "virtual"]) -> int:
     """Prepares the data, trains each algorithm in each framework, and prints a table.
 
-    Returns the worst of the trials' exit codes. Below `experiment`, each algorithm's records are an
-    experiment of their own.
+    Returns the worst of the trials' exit codes. Below `experiment`, each algorithm's records in each
+    framework are an experiment of their own.
     """
     spec = registry.workload_spec(workload).at(Scale.MINI)
     chosen = _frameworks(tuple(spec.implementations))
@@ -42,14 +42,16 @@ def demo(workload: str, experiment: Path, data_dir: Path, clock: Literal["wall",
                 clock=clock,
                 data_dir=data_dir,
             )
-            code = run(request, experiment / submission)
+            # A folder for each of the two, so that `score` can tell them apart.
+            folder = experiment / f"{submission}_{framework.value}"
+            code = run(request, folder)
             if code == INTERRUPTED:
                 return code
             worst = max(worst, code)
-            folder = trial_folder(experiment / submission, 0, workload, framework.value, 1)
+            folder = trial_folder(folder, 0, workload, framework.value, 1)
             rows.append((submission, framework, records.read_trial(folder)))
     _show(rows, spec.target)
-    typer.echo(f"The logs are in {experiment}.")
+    typer.echo(f"The logs are in {experiment}; `algoperf-orchestrate score {experiment}` ranks them.")
     return worst
 
 

@@ -1,0 +1,94 @@
+"""Which rules logs are scored by: those that are named, or those that the logs say they were run under."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from algoperf import registry
+from algoperf.spec import DEFAULT_RULES, Scale, TuningRuleset, WorkloadSpec
+from algoperf.study import RULESETS
+from algoperf_scoring import find
+from algoperf_scoring import rules as published_rules
+from algoperf_scoring.rules import Rules, RulesetRules, WorkloadRules
+
+MINI = "mini"
+
+
+def rules_by_name(name: str) -> Rules:
+    """Published rules, or those of the installed workloads at mini scale. Raises ValueError for others."""
+    if name == MINI:
+        return mini_rules()
+    if name not in published_rules.PUBLISHED:
+        choices = ", ".join((*published_rules.PUBLISHED, MINI))
+        raise ValueError(f"There are no rules {name!r}; choose from {choices}.")
+    return published_rules.published(name)
+
+
+def mini_rules() -> Rules:
+    """Rules of the installed workloads that have a mini scale: all base workloads count, variants do not."""
+    specs = [registry.workload_spec(name) for name in registry.workload_names()]
+    minis = [spec.at(Scale.MINI) for spec in specs if spec.mini is not None]
+    if not minis:
+        raise ValueError("No workload with a mini scale is installed; install one, such as algoperf-workload-ogbg.")
+    return Rules(
+        name=MINI,
+        hardware="any",
+        base=tuple(spec.name for spec in minis if spec.base is None),
+        workloads={spec.name: _workload(spec) for spec in minis},
+        rulesets={
+            name.value: RulesetRules(
+                studies=ruleset.num_studies, trials=ruleset.num_trials, budget_factor=ruleset.budget_factor
+            )
+            for name, ruleset in RULESETS.items()
+        },
+    )
+
+
+def _workload(spec: WorkloadSpec) -> WorkloadRules:
+    target = spec.target
+    budget_s = spec.budget(DEFAULT_RULES).max_runtime_s
+    return WorkloadRules(metric=target.metric, goal=target.goal, target=target.validation, budget_s=budget_s)
+
+
+def choose(logs: Sequence[Path], rules: str | None, ruleset: TuningRuleset | None) -> tuple[Rules, str]:
+    """The rules and the ruleset to score logs by.
+
+    What is not given is taken from the first trial of each submission: our logs say both, others only the ruleset.
+
+    Raises:
+        ValueError: the logs do not say it, or contradict each other.
+    """
+    told = list(_told(logs)) if rules is None or ruleset is None else []
+    if rules is None:
+        options = f"--rules {'|'.join((*published_rules.PUBLISHED, MINI))}"
+        rules = _agreed([MINI if one.get("scale") == MINI else one.get("rules") for one in told], options)
+    if ruleset is None:
+        name = _agreed([one.get("ruleset", one.get("tuning_ruleset")) for one in told], "--ruleset external|self")
+        ruleset = TuningRuleset(name)
+    return rules_by_name(rules), ruleset.value
+
+
+def _agreed(told: Sequence[str | None], options: str) -> str:
+    values = sorted({value for value in told if value})
+    if not values:
+        raise ValueError(f"The logs do not say by which rules they were run; choose with {options}.")
+    if len(values) > 1:
+        raise ValueError(f"The logs were run under different rules ({', '.join(values)}); choose with {options}.")
+    return values[0]
+
+
+def _told(logs: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """The configuration of the first trial of each submission that has one."""
+    submissions, _ = find.submission_folders(logs)
+    for folder in submissions.values():
+        for path in sorted(folder.glob("study_*/*/trial_*/flags_0.json")):
+            try:
+                flags = json.loads(path.read_bytes())
+            except (OSError, ValueError):
+                continue
+            if isinstance(flags, dict):
+                yield flags
+                break
