@@ -27,6 +27,11 @@ def cell(column, text, row=1):
     return damage
 
 
+def both_times(text, row):
+    score, submission = cell("score", text, row), cell("accumulated_submission_time", text, row)
+    return lambda good: submission(score(good))
+
+
 def column_removed(*columns):
     def damage(good):
         lines = [line.split(b",") for line in good.splitlines()]
@@ -100,7 +105,9 @@ DAMAGES = [
     ("no time column", column_removed("score", "accumulated_submission_time"), [], [Kind.MISSING_COLUMN]),
     ("no column that is not needed", column_removed("total_duration", "train/loss", "test/num_examples"), ALL, []),
     ("cut line", lambda good: good[:-40], [FIRST, SECOND], [Kind.TRUNCATED_LINE]),
-    ("time goes back", swapped, [SECOND, FIRST, THIRD], [Kind.TIME_BACKWARDS]),
+    ("lines swapped", swapped, [SECOND, FIRST, THIRD], [Kind.TIME_BACKWARDS]),
+    ("time goes back", both_times(b"5.0", 2), [FIRST, (5.0, 0.25), THIRD], [Kind.TIME_BACKWARDS]),
+    ("time stands", both_times(b"10.0", 2), [FIRST, (10.0, 0.25), THIRD], []),
     ("header again", line_inserted(first_lines(1)), ALL, [Kind.UNREADABLE_ROW]),
     ("garbage", line_inserted(b"Traceback (most recent call last):\n"), ALL, [Kind.UNREADABLE_ROW]),
     ("NUL", line_inserted(b"\x00" * 500 + b"\n"), ALL, [Kind.UNREADABLE_ROW]),

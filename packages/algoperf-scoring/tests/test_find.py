@@ -228,7 +228,8 @@ def remove_workload(board):
 NUMBERS = [
     (remove("adam/study_1"), {(Kind.MISSING_STUDY, f"{name}: 1 of 2 studies") for name in WORKLOADS}, 24),
     (remove("adam/study_1/speech_jax"), {(Kind.MISSING_STUDY, "speech: 1 of 2 studies")}, 30),
-    (remove_workload, {(Kind.MISSING_STUDY, "speech: 0 of 2 studies")}, 28),
+    # Of a workload that was never run there are no logs to be wrong; its cell on the board has no data.
+    (remove_workload, set(), 28),
     (remove("adam/study_1/speech_jax/trial_2"), {(Kind.MISSING_TRIAL, "speech, study 1: 1 of 2 trials")}, 31),
     (add_trial, {(Kind.EXTRA_TRIAL, "speech, study 0: 3 of 2 trials")}, 33),
     (add_study, {(Kind.EXTRA_STUDY, f"{name}: 3 of 2 studies") for name in WORKLOADS}, 40),
@@ -245,7 +246,7 @@ def test_more_or_fewer_than_the_rules_ask_for(board, rules, rows_by_trial, damag
     damage(board)
     found = logs.read([board], rules, "external")
     assert {(one.kind, one.detail) for one in found.anomalies} == expected
-    assert {one.path for one in found.anomalies} == {board / "adam"}
+    assert {one.path for one in found.anomalies} <= {board / "adam"}
     assert len(found.anomalies) == len(expected)
     after = rows_by_trial(found, board)
     assert len(after) == count

@@ -42,7 +42,7 @@ METRICS = {
 @pytest.fixture
 def reference():
     if not REFERENCE.is_dir():
-        pytest.skip(f"There is no {REFERENCE}.")
+        pytest.skip("The reference numbers do not lie beside the repository.")
     return REFERENCE
 
 

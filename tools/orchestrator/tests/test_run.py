@@ -174,8 +174,8 @@ def test_a_demo(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert result.code == 0, result.err
     table = [line.split() for line in result.out.splitlines()[-4:-1]]
     assert [line[:2] for line in table[-2:]] == [["adamw", framework.value], ["nadamw", framework.value]]
-    assert result.out.endswith(f"The logs are in {tmp_path}.\n")
-    record = read_trial(trial_folder(tmp_path / "adamw", 0, "toy", framework.value, 1))
+    assert result.out.endswith(f"The logs are in {tmp_path}; `algoperf-orchestrate score {tmp_path}` ranks them.\n")
+    record = read_trial(trial_folder(tmp_path / f"adamw_{framework.value}", 0, "toy", framework.value, 1))
     search_space = registry.search_space_path(registry.submission_spec("adamw"))
     assert search_space is not None
     (point,) = json.loads(search_space.with_name("mini_hyperparameters.json").read_text())

@@ -34,7 +34,7 @@ class Kind(StrEnum):
     # Rows.
     TRUNCATED_LINE = "a last line that was cut off; left out"
     UNREADABLE_ROW = "a line that is not numbers; left out"
-    NO_TIME = "an evaluation without a time; left out"
+    NO_TIME = "an evaluation without a time, or with a negative one; left out"
     NAN_METRIC = "an evaluation whose metric is not a number; it reaches nothing"
     ONE_EVALUATION = "a trial that ended after one evaluation"
     TIME_BACKWARDS = "a trial whose time goes backwards; its rows are used as they are"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 
 from algoperf_scoring import profiles, times
 from algoperf_scoring.logs import Logs, Trial
 from algoperf_scoring.times import Hit, Missing, Selection, StudyTimes
+
+Trials = Sequence[tuple[Trial, Hit]]
 
 
 class Reason(StrEnum):
@@ -59,10 +62,10 @@ class Board:
         missing: what an absent study counts.
         times: of each study; S submissions, W workloads.
         time_s: float64 (S, W), medians before the rules that make some infinite.
-        ratios: float64 (S, B), on base workloads, after those rules.
+        effective_s: float64 (S, W), after them.
+        ratios: float64 (S, B), on base workloads, after them.
         score: float64 (S,), closed form.
         grid_score: float64 (S,), as published.
-        cells: by submission and workload.
     """
 
     logs: Logs
@@ -70,114 +73,103 @@ class Board:
     missing: Missing
     times: StudyTimes
     time_s: np.ndarray
+    effective_s: np.ndarray
     ratios: np.ndarray
     score: np.ndarray
     grid_score: np.ndarray
-    cells: Mapping[tuple[str, str], Cell]
 
     @property
     def ranking(self) -> list[int]:
         """Indices of the submissions from the best to the worst; equal ones by name."""
         return sorted(range(len(self.score)), key=lambda index: (-self.score[index], self.times.submissions[index]))
 
+    @cached_property
+    def cells(self) -> Mapping[tuple[str, str], Cell]:
+        """By submission and workload."""
+        return {
+            (submission, workload): _cell(self, row, column)
+            for row, submission in enumerate(self.times.submissions)
+            for column, workload in enumerate(self.times.workloads)
+        }
+
 
 def score(logs: Logs, selection: Selection = Selection.FASTEST, missing: Missing = Missing.DROP) -> Board:
     """Scores logs by the rules that they were read with."""
     found = times.study_times(logs, selection)
-    expected = logs.rules.rulesets[logs.ruleset].studies
-    time_s = times.medians(found.time_s, missing, expected)
+    time_s = times.medians(found.time_s, missing, logs.rules.rulesets[logs.ruleset].studies)
     ratios = profiles.ratios(time_s, logs.rules)
-    effective = profiles.effective_times(time_s, logs.rules)
-    cells = {
-        (submission, workload): _cell(logs, found, row, column, time_s, effective, ratios)
-        for row, submission in enumerate(found.submissions)
-        for column, workload in enumerate(found.workloads)
-    }
     return Board(
         logs=logs,
         selection=selection,
         missing=missing,
         times=found,
         time_s=time_s,
+        effective_s=profiles.effective_times(time_s, logs.rules),
         ratios=ratios,
         score=profiles.score(ratios, logs.rules),
         grid_score=profiles.grid_score(ratios, logs.rules),
-        cells=cells,
     )
 
 
-def _cell(
-    logs: Logs,
-    found: StudyTimes,
-    row: int,
-    column: int,
-    time_s: np.ndarray,
-    effective: np.ndarray,
-    ratios: np.ndarray,
-) -> Cell:
+def _cell(board: Board, row: int, column: int) -> Cell:
+    found, asked = board.times, board.logs.rules.rulesets[board.logs.ruleset]
     submission, workload = found.submissions[row], found.workloads[column]
-    studies = {
-        study: found.trials[submission, workload, study]
-        for study in found.studies
-        if (submission, workload, study) in found.trials
-    }
-    rules = logs.rules.rulesets[logs.ruleset]
-    readable = [sum(trial.num_evaluations > 0 for trial, _ in trials) for trials in studies.values()]
+    studies = [found.trials[key] for study in found.studies if (key := (submission, workload, study)) in found.trials]
+    readable = [sum(trial.num_evaluations > 0 for trial, _ in trials) for trials in studies]
     reason, detail = None, ""
-    if not np.isfinite(effective[row, column]):
-        if np.isfinite(time_s[row, column]):
-            reason, detail = _made_infinite(logs, found, row, column, time_s, effective)
-        else:
-            reason, detail = _not_reached(logs, workload, studies, found.time_s[row, column])
+    if not np.isfinite(board.effective_s[row, column]):
+        was_reached = np.isfinite(board.time_s[row, column])
+        reason, detail = (
+            _made_infinite(board, row, column) if was_reached else _not_reached(board, row, column, studies)
+        )
     return Cell(
-        time_s=float(time_s[row, column]),
-        ratio=float(ratios[row, column]) if column < len(logs.rules.base) else np.inf,
+        time_s=float(board.time_s[row, column]),
+        ratio=float(board.ratios[row, column]) if column < len(board.logs.rules.base) else np.inf,
         reason=reason,
         detail=detail,
-        is_complete=len(studies) >= rules.studies and min(readable, default=0) >= rules.trials,
+        is_complete=len(studies) >= asked.studies and min(readable, default=0) >= asked.trials,
         studies_s={
-            study: float(found.time_s[row, column, index])
-            for index, study in enumerate(found.studies)
-            if not np.isnan(found.time_s[row, column, index])
+            study: time_s
+            for study, time_s in zip(found.studies, found.time_s[row, column].tolist(), strict=True)
+            if not np.isnan(time_s)
         },
         num_trials=sum(readable),
     )
 
 
-def _made_infinite(
-    logs: Logs, found: StudyTimes, row: int, column: int, time_s: np.ndarray, effective: np.ndarray
-) -> tuple[Reason, str]:
+def _made_infinite(board: Board, row: int, column: int) -> tuple[Reason, str]:
     """Why a time that was measured does not count."""
-    rules = logs.rules
+    rules, workloads = board.logs.rules, board.times.workloads
     base_of = {variant: base for base, variant in profiles.variant_columns(rules)}
-    if column in base_of and not np.isfinite(time_s[row, base_of[column]]):
-        return Reason.BASE_MISSED, f"{found.workloads[base_of[column]]} was not reached"
-    # The fastest time among those that had a chance to count, as in `effective_times`.
-    best = np.nanmin(np.where(np.isfinite(effective[:, column]), effective[:, column], time_s[:, column]))
-    own = time_s[row, column]
-    if own > rules.max_ratio * best:
-        return Reason.SLOWER, f"{own / best:.2f} times the fastest"
-    variant = rules.held_out[found.workloads[column]]
+    if column in base_of and not np.isfinite(board.time_s[row, base_of[column]]):
+        return Reason.BASE_MISSED, f"{workloads[base_of[column]]} was not reached"
+    time_s, best_s = (
+        board.time_s[row, column],
+        profiles.fastest(profiles.eligible_times(board.time_s, rules))[0, column],
+    )
+    if time_s > rules.max_ratio * best_s:
+        times_slower = f"{time_s / best_s:.2f} times the fastest" if best_s > 0 else "the fastest took no time"
+        return Reason.SLOWER, times_slower
+    variant = rules.held_out[workloads[column]]
     return Reason.HELD_OUT_MISSED, f"{variant} was not reached, or only beyond {rules.max_ratio:g} times the fastest"
 
 
-def _not_reached(
-    logs: Logs, workload: str, studies: Mapping[int, list[tuple[Trial, Hit]]], time_s: np.ndarray
-) -> tuple[Reason, str]:
+def _not_reached(board: Board, row: int, column: int, studies: Sequence[Trials]) -> tuple[Reason, str]:
     """Why the median over studies is no time."""
-    every = [one for trials in studies.values() for one in trials]
+    logs, time_s = board.logs, board.times.time_s[row, column]
+    every = [one for trials in studies for one in trials]
     if not every:
         return Reason.NO_DATA, "no trials"
     if np.isfinite(times.medians(time_s)):
-        expected = logs.rules.rulesets[logs.ruleset].studies
-        return Reason.INCOMPLETE, f"{np.isfinite(time_s).sum()} of {expected} studies reached it, others are missing"
-    budget_s = logs.rules.budget_s(workload, logs.ruleset)
-    late = [one.time_s for _, one in every if one.is_late]
+        asked = logs.rules.rulesets[logs.ruleset].studies
+        return Reason.INCOMPLETE, f"{np.isfinite(time_s).sum()} of {asked} studies reached it, others are missing"
     if np.isfinite(times.medians(_with_late_hits(studies))):
-        return Reason.OVER_BUDGET, f"reached after {min(late):,.0f} s, when the budget of {budget_s:,.0f} s was spent"
-    failed = [trials for trials in studies.values() if all(one.index < 0 or one.is_late for _, one in trials)]
+        budget_s = logs.rules.budget_s(board.times.workloads[column], logs.ruleset)
+        first = min(hit.time_s for _, hit in every if hit.is_late)
+        return Reason.OVER_BUDGET, f"reached after {first:,.0f} s, when the budget of {budget_s:,.0f} s was spent"
+    failed = [trials for trials in studies if all(hit.index < 0 or hit.is_late for _, hit in trials)]
     crashed = sum(trial.has_crashed for trial, _ in every)
-    detail = f"{sum(one.index >= 0 for _, one in every)} of {len(every)} trials reached it"
+    detail = f"{sum(hit.index >= 0 for _, hit in every)} of {len(every)} trials reached it"
     if crashed:
         detail += f", {crashed} ended at or before their first evaluation, or with an error"
     if failed and all(trial.has_crashed for trials in failed for trial, _ in trials):
@@ -185,6 +177,7 @@ def _not_reached(
     return Reason.NOT_REACHED, detail
 
 
-def _with_late_hits(studies: Mapping[int, list[tuple[Trial, Hit]]]) -> np.ndarray:
-    """The studies' times if no budget were enforced."""
-    return np.array([min(one.time_s for _, one in trials) for trials in studies.values()])
+def _with_late_hits(studies: Sequence[Trials]) -> np.ndarray:
+    """The times of the studies that are there, if no budget were enforced."""
+    there = [trials for trials in studies if any(trial.num_evaluations for trial, _ in trials)]
+    return np.array([min(hit.time_s for _, hit in trials) for trials in there])

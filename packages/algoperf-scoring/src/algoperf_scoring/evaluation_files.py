@@ -17,15 +17,15 @@ class EvaluationFile:
 
     Attributes:
         path: of the file.
-        header: its first line, without its end; empty if the file cannot be used.
-        body: whole lines, each with its end.
+        header: its first line, without its end; None if the file cannot be used.
+        lines: the lines after it, without their ends, that have as many fields as the header.
         sha256: of what is on disk, in hexadecimal; empty if there is nothing.
         anomalies: what is wrong with it so far.
     """
 
     path: Path
-    header: bytes = b""
-    body: bytes = b""
+    header: bytes | None = None
+    lines: tuple[bytes, ...] = ()
     sha256: str = ""
     anomalies: tuple[Anomaly, ...] = ()
 
@@ -41,29 +41,36 @@ def load(folder: Path) -> EvaluationFile:
         return _useless(path, Kind.UNREADABLE, error.strerror or "")
     if not content or content.isspace():
         return _useless(path, Kind.EMPTY_FILE)
-    header_end = content.find(b"\n")
-    if header_end < 0:
-        return _useless(path, Kind.HEADER_ONLY)
-    header = content[:header_end].rstrip(b"\r")
-    body = _without_torn_line(header, content[header_end + 1 :])
+    header, _, rest = content.partition(b"\n")
+    header = header.rstrip(b"\r")
+    lines = rest.split(b"\n")
+    torn = lines.pop()
+    good = [line for line in lines if line and line.count(b",") == header.count(b",")]
     anomalies = []
-    if len(body) < len(content) - header_end - 1:
-        anomalies.append(Anomaly(path, Kind.TRUNCATED_LINE))
-    if not body or body.isspace():
+    if len(good) < len(lines):
+        anomalies.append(Anomaly(path, Kind.UNREADABLE_ROW, f"{len(lines) - len(good)} lines"))
+    if torn and not torn.isspace():
+        if _is_usable(torn, header):
+            good.append(torn)
+        else:
+            anomalies.append(Anomaly(path, Kind.TRUNCATED_LINE))
+    if not good:
         anomalies.append(Anomaly(path, Kind.HEADER_ONLY))
-    sha256 = hashlib.sha256(content).hexdigest()
-    return EvaluationFile(path=path, header=header, body=body, sha256=sha256, anomalies=tuple(anomalies))
+    return EvaluationFile(
+        path=path,
+        header=header,
+        lines=tuple(good),
+        sha256=hashlib.sha256(content).hexdigest(),
+        anomalies=tuple(anomalies),
+    )
 
 
-def _without_torn_line(header: bytes, body: bytes) -> bytes:
-    """Without a last line whose end was never written: the digits that it has may be the first of more."""
-    whole = body.rfind(b"\n") + 1
-    last = body[whole:]
-    if not last or last.isspace():
-        return body[:whole]
-    # Only its last field may be cut; a line whose last field scoring does not need is as good as whole.
-    has_all = last.count(b",") == header.count(b",") and header.endswith(b",validation/num_examples")
-    return body + b"\n" if has_all else body[:whole]
+def _is_usable(torn: bytes, header: bytes) -> bool:
+    """Whether a last line without an end is as good as whole.
+
+    The digits that its last field has may be the first of more, unless that is a field which scoring does not need.
+    """
+    return torn.count(b",") == header.count(b",") and header.endswith(b",validation/num_examples")
 
 
 def _useless(path: Path, kind: Kind, detail: str = "") -> EvaluationFile:

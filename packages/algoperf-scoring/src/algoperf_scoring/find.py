@@ -21,7 +21,7 @@ FRAMEWORKS = ("jax", "pytorch")
 _STUDY = re.compile(r"study_(\d+)")
 _TRIAL = re.compile(r"trial_(\d+)")
 _WORKLOAD = re.compile(rf"(.+)_({'|'.join(FRAMEWORKS)})")
-# Deep enough for a board inside a repository's clone, and an end to links that go round.
+# Deep enough for a board inside a repository's clone.
 _MAX_DEPTH = 6
 # What a submission may bring into the folder of its logs.
 _EXPECTED_FILES = re.compile(r"submissions?_info\.ya?ml|README.*|\..*", re.IGNORECASE)
@@ -54,7 +54,7 @@ def submission_folders(logs: Sequence[Path]) -> tuple[dict[str, Path], list[Anom
         if not path.is_dir():
             raise ValueError(f"There is no folder {path}; name a folder of logs, <submission>/study_<k>/….")
         # Resolved, so that a submission has a name although it was called ".".
-        found, others = _search(path.resolve(), _MAX_DEPTH)
+        found, others = _search(path.resolve(), _MAX_DEPTH, set())
         if not found:
             raise ValueError(
                 f"{path} holds no study_<k> folder; name a folder of logs, "
@@ -62,11 +62,14 @@ def submission_folders(logs: Sequence[Path]) -> tuple[dict[str, Path], list[Anom
             )
         folders += (folder for folder in found if folder not in folders)
         anomalies += (Anomaly(folder, Kind.NO_STUDIES) for folder in others)
-    return dict(sorted(_names(folders).items())), anomalies
+    return dict(sorted(_names(folders).items())), sorted(set(anomalies))
 
 
-def _search(folder: Path, depth: int) -> tuple[list[Path], list[Path]]:
-    """Submissions below, and folders beside submissions that are none."""
+def _search(folder: Path, depth: int, seen: set[Path]) -> tuple[list[Path], list[Path]]:
+    """Submissions below, and folders beside submissions that are none; each once, whatever links lead to it."""
+    if (resolved := folder.resolve()) in seen:
+        return [], []
+    seen.add(resolved)
     children = [child for child in _entries(folder) if child.is_dir() and not child.name.startswith(".")]
     if any(_STUDY.fullmatch(child.name) for child in children):
         return [folder], []
@@ -74,7 +77,7 @@ def _search(folder: Path, depth: int) -> tuple[list[Path], list[Path]]:
     others: list[Path] = []
     empty: list[Path] = []
     for child in children if depth else []:
-        below, beside = _search(child, depth - 1)
+        below, beside = _search(child, depth - 1, seen)
         found += below
         others += beside
         if not below:

@@ -125,7 +125,7 @@ def _end_reason(folder: Path) -> str | None:
     """What trial.json says; None for a trial that runs, was killed, or was written by others."""
     try:
         reason = json.loads((folder / "trial.json").read_bytes()).get("end_reason")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
     return reason if isinstance(reason, str) else None
 

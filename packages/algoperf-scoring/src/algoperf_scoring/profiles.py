@@ -26,13 +26,18 @@ def effective_times(time_s: np.ndarray, rules: Rules) -> np.ndarray:
     Returns:
         float64 (…, S, W).
     """
-    times = np.array(time_s, dtype=np.float64)
-    pairs = variant_columns(rules)
-    for base, variant in pairs:
-        times[..., variant] = np.where(np.isfinite(times[..., base]), times[..., variant], np.inf)
+    times = eligible_times(time_s, rules)
     times = np.where(times > rules.max_ratio * fastest(times), np.inf, times)
-    for base, variant in pairs:
+    for base, variant in variant_columns(rules):
         times[..., base] = np.where(np.isfinite(times[..., variant]), times[..., base], np.inf)
+    return times
+
+
+def eligible_times(time_s: np.ndarray, rules: Rules) -> np.ndarray:
+    """Times among which the fastest is looked for: all but those of variants whose base was not reached."""
+    times = np.array(time_s, dtype=np.float64)
+    for base, variant in variant_columns(rules):
+        times[..., variant] = np.where(np.isfinite(times[..., base]), times[..., variant], np.inf)
     return times
 
 
@@ -56,8 +61,9 @@ def ratios(time_s: np.ndarray, rules: Rules) -> np.ndarray:
     """
     base = effective_times(time_s, rules)[..., : len(rules.base)]
     best = fastest(base)
-    counts = np.isfinite(base)
-    return np.where(counts, base / np.where(np.isfinite(best), best, 1.0), np.inf)
+    divisor = np.where(np.isfinite(best) & (best > 0), best, 1.0)
+    # Where the fastest took no time, all others are beyond any multiple of it and infinite already.
+    return np.where(np.isfinite(base), np.where(base == best, 1.0, base / divisor), np.inf)
 
 
 def profile(ratios: np.ndarray, tau: np.ndarray) -> np.ndarray:

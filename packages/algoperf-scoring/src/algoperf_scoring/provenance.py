@@ -59,11 +59,16 @@ def read(logs: Logs) -> Provenance:
 def _machine(metadata: Mapping[str, Any], trial: Trial) -> dict[str, Any]:
     versions = metadata.get("versions")
     return {
+        **{name: str(value) for name, value in (versions if isinstance(versions, dict) else {}).items()},
+        **{name: _plain(metadata[name]) for name in _MACHINE if name in metadata},
         "submission": trial.folder.submission,
         "framework": trial.folder.framework,
-        **{name: metadata[name] for name in _MACHINE if name in metadata},
-        **(versions if isinstance(versions, dict) else {}),
     }
+
+
+def _plain(value: Any) -> str | int:
+    """Numbers of devices stay numbers; all else is text."""
+    return value if isinstance(value, int) else str(value)
 
 
 def _doubts(metadata: Mapping[str, Any], trial: Trial, logs: Logs) -> Iterator[Anomaly]:

@@ -37,8 +37,13 @@ def read(folder: Path) -> SubmissionInfo:
         return SubmissionInfo(facts={}, problem="no submission_info.yml")
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))
-    except (OSError, yaml.YAMLError) as error:
-        return SubmissionInfo(facts={}, problem=f"{path.name} cannot be read: {' '.join(str(error).split())}")
+    except OSError as error:
+        return SubmissionInfo(facts={}, problem=f"{path.name} cannot be read: {error.strerror}")
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # Not what the parser says, which quotes the file, but where.
+        mark = getattr(error, "problem_mark", None)
+        where = f", from line {mark.line + 1} on" if mark else ""
+        return SubmissionInfo(facts={}, problem=f"{path.name} cannot be read: it is not YAML{where}")
     if not isinstance(data, dict):
         return SubmissionInfo(facts={}, problem=f"{path.name} is not a list of fields")
     facts = {name: text for name in _FIELDS if (text := _text(data.get(name)))}
@@ -55,6 +60,6 @@ def _candidates(folder: Path) -> Iterable[Path]:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(_text(one) for one in value)
-    return "" if value is None else " ".join(str(value).split())
+    """A value in a line; of a list, its members. Lists in lists are not taken apart: YAML's may hold themselves."""
+    members = value if isinstance(value, list) else [value]
+    return ", ".join(" ".join(str(member).split()) for member in members if member is not None)

@@ -134,6 +134,8 @@ def medians(time_s: np.ndarray, missing: Missing = Missing.DROP, studies: int = 
     Returns:
         float64 (…): of an even number, the mean of the two in the middle; NaN where there is no study at all.
     """
+    if time_s.shape[-1] == 0:
+        return np.full(time_s.shape[:-1], np.nan)
     # NaN sorts to the end, so that the studies that are there come first, in order.
     ordered = np.sort(time_s, axis=-1)
     present = np.isfinite(ordered) | np.isinf(ordered)

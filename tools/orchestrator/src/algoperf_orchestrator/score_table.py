@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Console
 from rich.table import Table
 
@@ -22,8 +24,10 @@ _SHORT = {
     Reason.NO_DATA: ("no data", "no trials"),
     Reason.INCOMPLETE: ("lacking", "too few studies"),
 }
-# Enough for nine workloads; narrower terminals wrap.
+# Where nobody's terminal sets the width: enough for nine workloads.
 _MIN_WIDTH = 130
+# A word of a workload's name, and what separates columns.
+_COLUMN_WIDTH = 12
 
 
 def show(analysis: Analysis) -> None:
@@ -34,7 +38,8 @@ def show(analysis: Analysis) -> None:
     console.print(_title(analysis), style="bold")
     console.print(_leaderboard(analysis))
     console.print()
-    console.print(_ratios(analysis, console.width))
+    for table in _ratios(analysis, console.width):
+        console.print(table)
     for line in _notes(analysis):
         console.print(line)
 
@@ -85,18 +90,23 @@ def _speedups(analysis: Analysis) -> list[float]:
     return means
 
 
-def _ratios(analysis: Analysis, width: int) -> Table:
+def _ratios(analysis: Analysis, width: int) -> Iterator[Table]:
+    """As many tables as it takes to show all workloads in the width."""
     board = analysis.board
-    table = Table(box=None, pad_edge=False, header_style="bold", title="Times the fastest")
-    table.title_justify = "left"
-    longest = max(len(name) for name in board.times.submissions)
-    table.add_column("submission", overflow="fold", vertical="bottom", min_width=min(longest, width // 4))
-    for workload in board.logs.rules.base:
-        table.add_column(workload.replace("_", "\n"), justify="right", vertical="bottom")
-    for row in board.ranking:
-        name = board.times.submissions[row]
-        table.add_row(name, *(_cell(board.cells[name, workload]) for workload in board.logs.rules.base))
-    return table
+    base = board.logs.rules.base
+    name_width = min(max(len(name) for name in board.times.submissions), width // 3)
+    at_a_time = max(1, (width - name_width) // _COLUMN_WIDTH)
+    for start in range(0, len(base), at_a_time):
+        workloads = base[start : start + at_a_time]
+        table = Table(box=None, pad_edge=False, header_style="bold", title="Times the fastest" if start == 0 else None)
+        table.title_justify = "left"
+        table.add_column("submission", overflow="fold", vertical="bottom", min_width=name_width)
+        for workload in workloads:
+            table.add_column(workload.replace("_", "\n"), justify="right", vertical="bottom")
+        for row in board.ranking:
+            name = board.times.submissions[row]
+            table.add_row(name, *(_cell(board.cells[name, workload]) for workload in workloads))
+        yield table
 
 
 def _cell(cell: Cell) -> str:
