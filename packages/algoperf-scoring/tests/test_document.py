@@ -273,6 +273,16 @@ def test_nothing_reached(tmp_path):
     assert {workload["fastest_s"] for workload in data["workloads"].values()} == {None}
 
 
+@pytest.mark.parametrize("baseline", ["fast", "slow"])
+def test_reached_in_no_time(tmp_path, baseline):
+    """A clock that was not started is nobody's reason to have no document."""
+    root = write(tmp_path / "board", {("fast", "speech"): [7.0, 7.0], ("slow", "speech"): [9.0, 9.0]})
+    for path in (root / "fast").glob("**/eval_measurements.csv"):
+        path.write_text(path.read_text().replace("7.0", "0.0").replace("3.5", "0.0"))
+    data = json.loads(text_of(analyse(root, baseline=baseline)))
+    assert (data["submissions"]["fast"]["score"], data["submissions"]["slow"]["score"]) == (0.5, 0)
+
+
 def test_no_trials(tmp_path):
     """A submission of which there is nothing but the folder of a study."""
     (tmp_path / "board" / "empty" / "study_0").mkdir(parents=True)

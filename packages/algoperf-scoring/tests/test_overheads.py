@@ -94,6 +94,11 @@ def test_intervals_do_not_reach_across_trials():
     assert found == {}
 
 
+def test_steps_that_are_no_numbers():
+    rows = [(1, 1, 0, 0), (math.inf, 2, 0, 0), (math.inf, 3, 0, 0)]
+    assert overheads.step_times(logs_of(("x", "wmt", "jax", 0, rows))) == {}
+
+
 def test_no_trials():
     assert overheads.overheads(logs_of()) == {}
     assert overheads.step_times(logs_of()) == {}

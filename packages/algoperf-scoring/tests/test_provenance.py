@@ -68,8 +68,8 @@ def test_machines_are_counted_most_first(tmp_path):
 
 @pytest.mark.parametrize(
     "metadata",
-    [None, b"", b"{", b"[1, 2]", b"null", b'"text"', b"\xff\xfe{}", b'{"clock": "wall"'],
-    ids=["missing", "empty", "cut", "list", "null", "text", "encoding", "torn"],
+    [None, b"", b"{", b"[1, 2]", b"null", b'"text"', b"\xff\xfe{}", b'{"clock": "wall"', b"[" * 100_000],
+    ids=["missing", "empty", "cut", "list", "null", "text", "encoding", "torn", "deep"],
 )
 def test_damaged_metadata_says_nothing(tmp_path, metadata):
     write(tmp_path, "adam", 1, metadata)

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -153,6 +154,16 @@ def test_study_times_do_not_depend_on_the_order_of_trials(trials, selection, dat
     after = times.study_times(logs_of(data.draw(st.permutations(sorted(trials.items())))), selection)
     assert (after.submissions, after.workloads, after.studies) == (before.submissions, before.workloads, before.studies)
     np.testing.assert_array_equal(after.time_s, before.time_s)
+
+
+@settings(max_examples=50, deadline=None)
+@given(TRIALS, st.sampled_from(Selection), st.sampled_from([0.125, 8.0]))
+def test_a_slower_machine_with_a_larger_budget_has_longer_times(trials, selection, factor):
+    before = times.study_times(logs_of(sorted(trials.items())), selection)
+    slower = logs_of([(key, [(time_s * factor, metric) for time_s, metric in rows]) for key, rows in trials.items()])
+    workloads = {name: replace(facts, budget_s=facts.budget_s * factor) for name, facts in RULES.workloads.items()}
+    after = times.study_times(replace(slower, rules=replace(RULES, workloads=workloads)), selection)
+    np.testing.assert_array_equal(after.time_s, before.time_s * factor)
 
 
 def test_study_times():

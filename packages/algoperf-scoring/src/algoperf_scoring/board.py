@@ -169,7 +169,10 @@ def _not_reached(board: Board, row: int, column: int, studies: Sequence[Trials])
         return Reason.OVER_BUDGET, f"reached after {first:,.0f} s, when the budget of {budget_s:,.0f} s was spent"
     failed = [trials for trials in studies if all(hit.index < 0 or hit.is_late for _, hit in trials)]
     crashed = sum(trial.has_crashed for trial, _ in every)
-    detail = f"{sum(hit.index >= 0 for _, hit in every)} of {len(every)} trials reached it"
+    late = sum(hit.is_late for _, hit in every)
+    detail = f"{sum(hit.index >= 0 for _, hit in every) - late} of {len(every)} trials reached it"
+    if late:
+        detail += f", {late} after the budget"
     if crashed:
         detail += f", {crashed} ended at or before their first evaluation, or with an error"
     if failed and all(trial.has_crashed for trials in failed for trial, _ in trials):

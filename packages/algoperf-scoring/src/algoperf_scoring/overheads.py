@@ -76,7 +76,8 @@ def step_times(logs: Logs) -> dict[tuple[str, str], StepTime]:
 
 def _seconds_per_step(logs: Logs, trial: Trial) -> np.ndarray:
     """Of each interval between evaluations in which both the steps and the time went forward."""
-    steps = np.diff(logs.evaluations.step[trial.rows])
-    seconds = np.diff(logs.evaluations.time_s[trial.rows])
+    step, time_s = logs.evaluations.step[trial.rows], logs.evaluations.time_s[trial.rows]
+    told = np.isfinite(step)
+    steps, seconds = np.diff(step[told]), np.diff(time_s[told])
     forward = (steps > 0) & (seconds > 0)
     return seconds[forward] / steps[forward]

@@ -77,14 +77,15 @@ def _doubts(metadata: Mapping[str, Any], trial: Trial, logs: Logs) -> Iterator[A
     facts = metadata.get("workload.target")
     told = facts.get("validation") if isinstance(facts, dict) else metadata.get("workload.validation_target_value")
     if isinstance(told, int | float) and told != target:
-        yield Anomaly(trial.folder.path, Kind.OTHER_TARGET, f"{told:g}; it is scored by {target:g}")
-    if metadata.get("clock", _OFFICIAL_CLOCK) != _OFFICIAL_CLOCK:
-        yield Anomaly(trial.folder.path, Kind.OTHER_CLOCK, str(metadata["clock"]))
+        yield Anomaly(trial.folder.path, Kind.OTHER_TARGET, f"{told!s:.20}; it is scored by {target:g}")
+    clock = metadata.get("clock") or _OFFICIAL_CLOCK
+    if clock != _OFFICIAL_CLOCK:
+        yield Anomaly(trial.folder.path, Kind.OTHER_CLOCK, str(clock))
 
 
 def _metadata(folder: Path) -> Mapping[str, Any]:
     try:
         data = json.loads((folder / "meta_data_0.json").read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}

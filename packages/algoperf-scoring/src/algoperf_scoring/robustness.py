@@ -15,6 +15,9 @@ from algoperf_scoring.times import Missing, Selection, StudyTimes
 # Shares by which the targets are moved; a negative one makes them harder.
 EASIER = (-0.01, -0.005, -0.002, 0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 
+# A time of zero would have no ratio.
+_LEAST_S = 1e-6
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scorer:
@@ -125,7 +128,7 @@ def speedups(time_s: np.ndarray, baseline: int, rules: Rules, ruleset: str) -> n
     """
     limit = np.array([rules.budget_s(workload, ruleset) + 1 for workload in rules.base])
     base = time_s[..., : len(rules.base)]
-    spent = np.where(np.isfinite(base), base, limit)
+    spent = np.maximum(np.where(np.isfinite(base), base, limit), _LEAST_S)
     return spent[..., baseline : baseline + 1, :] / spent
 
 

@@ -17,7 +17,6 @@ from algoperf_scoring.report.svg import Chart
 
 # Of the axes' height: what a line of text takes.
 _LINE = 0.058
-_LETTERS = 4
 
 
 def profiles(data: Mapping[str, Any], series: Mapping[str, Series], max_ratio: float) -> Chart:
@@ -98,8 +97,25 @@ def end_letters(axes: Axes, ends: Mapping[str, float], series: Mapping[str, Seri
         rows[round((ends[name] - low) / (high - low), 3)].append(one.letter)
     heights = spread(sorted(rows), _LINE)
     for height, letters in zip(heights, (rows[key] for key in sorted(rows)), strict=True):
-        text = " ".join(letters[:_LETTERS]) + ("…" if len(letters) > _LETTERS else "")
-        axes.text(1.012, height, text, transform=axes.transAxes, va="center", fontweight="bold", fontsize=8.5)
+        axes.text(
+            1.012,
+            height,
+            _row(letters, list(series.values())),
+            transform=axes.transAxes,
+            va="center",
+            fontweight="bold",
+            fontsize=8.5,
+        )
+
+
+def _row(letters: Sequence[str], series: Sequence[Series]) -> str:
+    """A row of letters that fits beside the axes: A B, or A–F if it has all between them, or A B…"""
+    if len(letters) < 3:
+        return " ".join(letters)
+    order = [one.letter for one in series]
+    first = order.index(letters[0])
+    is_run = order[first : first + len(letters)] == list(letters)
+    return f"{letters[0]}–{letters[-1]}" if is_run else f"{letters[0]} {letters[1]}…"
 
 
 def spread(wanted: Sequence[float], gap: float) -> list[float]:

@@ -62,7 +62,8 @@ def curves(board: Board, workload: str, series: Mapping[str, Series]) -> Curves:
         name: [trial for study in board.times.studies for trial, _ in _study(board, name, workload, study)]
         for name in series
     }
-    frame = _frame(board, workload, [one for every in trials.values() for one in every])
+    every = [trial for found in trials.values() for trial in found]
+    frame = _frame(board, workload, every)
     size, unit = next((size, unit) for least, size, unit in _UNITS if frame.end_s >= least)
     with svg.drawing() as (figure, axes):
         axes.set(xlim=(0, frame.end_s / size), ylim=(frame.low, frame.high))
@@ -71,10 +72,11 @@ def curves(board: Board, workload: str, series: Mapping[str, Series]) -> Curves:
             axes.plot(lines[0] / size, lines[1], linewidth=0.7, alpha=0.4, **charts.style(series[name]))
         _letters(axes, _draw_counting(axes, board, workload, series, frame, size), series, is_above=facts.goal == "max")
         _draw_limits(axes, board, workload, frame, size)
+        if not every:
+            axes.text(0.5, 0.4, "no trials", transform=axes.transAxes, ha="center", color=SENTINELS["muted"])
         svg.head(figure, words.metric(facts.metric), f"╌╌ target {facts.target:g} or {_BETTER[facts.goal]}")
         axes.set_xlabel(f"{unit} of submission time; {_budget(board, workload, frame, size)}", loc="right")
         axes.locator_params(nbins=6)
-        every = [one for name in series for one in trials[name]]
         chart = svg.finish(
             figure,
             name=f"curves-{words.file_name(workload)}",

@@ -108,10 +108,14 @@ def finish(figure: Figure, *, name: str, title: str, description: str, legend: S
     figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     root = _clean(ElementTree.fromstring(buffer.getvalue()), name)
     _describe(root, name, title, description)
-    inline = ElementTree.tostring(root, encoding="unicode")
+    inline = colours.for_page(_text(root))
     _make_file(root, legend)
-    alone = '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
-    return Chart(name=name, title=title, inline=colours.for_page(inline), alone=colours.for_file(alone))
+    alone = colours.for_file(f'<?xml version="1.0" encoding="utf-8"?>\n{_text(root)}\n')
+    return Chart(name=name, title=title, inline=inline, alone=alone)
+
+
+def _text(root: Element) -> str:
+    return words.printable(ElementTree.tostring(root, encoding="unicode"))
 
 
 def _clean(root: Element, name: str) -> Element:
@@ -159,7 +163,7 @@ def _describe(root: Element, name: str, title: str, description: str) -> None:
     }
     for tag, text in (("description", description), ("title", title)):
         element = Element("desc" if tag == "description" else tag, {"id": f"{name}-{tag}"})
-        element.text = words.printable(text)
+        element.text = text
         root.insert(0, element)
 
 

@@ -84,7 +84,7 @@ def headline(data: Data) -> str:
     if len(first) > 1:
         return f"{sentence}."
     return (
-        f"{sentence}, 95\u202f% interval {words.score(low)} to {words.score(high)}; "
+        f"{sentence}, {words.percent(data['bootstrap']['level'], 0)} interval {words.score(low)} to {words.score(high)}; "
         f"it comes first in {words.percent(best['first'])} of resampled boards."
     )
 
