@@ -78,6 +78,6 @@ def _seconds_per_step(logs: Logs, trial: Trial) -> np.ndarray:
     """Of each interval between evaluations in which both the steps and the time went forward."""
     step, time_s = logs.evaluations.step[trial.rows], logs.evaluations.time_s[trial.rows]
     told = np.isfinite(step)
-    steps, seconds = np.diff(step[told]), np.diff(time_s[told])
-    forward = (steps > 0) & (seconds > 0)
-    return seconds[forward] / steps[forward]
+    forward = told[1:] & told[:-1] & (step[1:] > step[:-1]) & (time_s[1:] > time_s[:-1])
+    before = np.flatnonzero(forward)
+    return (time_s[before + 1] - time_s[before]) / (step[before + 1] - step[before])

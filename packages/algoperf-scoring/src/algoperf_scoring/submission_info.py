@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 # The second spelling is met as often as a missing file.
 _NAMES = ("submission_info.yml", "submission_info.yaml", "submissions_info.yml", "submissions_info.yaml")
 _FIELDS = ("submission_name", "authors", "affiliations", "version", "ruleset", "framework", "description")
@@ -35,6 +33,9 @@ def read(folder: Path) -> SubmissionInfo:
     path = next((path for path in _candidates(folder) if path.is_file()), None)
     if path is None:
         return SubmissionInfo(facts={}, problem="no submission_info.yml")
+    # Only now: most logs come without such a file, and the import is slow.
+    import yaml
+
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))
     except OSError as error:

@@ -60,7 +60,6 @@ def _environment(data: dict[str, Any]) -> Environment:
     filters = (
         words.breakable,
         words.duration,
-        words.listed,
         words.metric,
         words.percent,
         words.plural,

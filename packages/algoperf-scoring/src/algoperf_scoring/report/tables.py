@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from markupsafe import Markup
+
 from algoperf_scoring import robustness
 from algoperf_scoring.report import colours, words
 
@@ -69,24 +71,35 @@ def num_changed(found: Mapping[str, Mapping[str, Change]]) -> int:
     return sum(any(change.up for change in row.values()) for row in found.values())
 
 
-def headline(data: Data) -> str:
+def headline(data: Data) -> Markup:
     """The result in a sentence."""
     submissions = data["submissions"]
     if all(one["score"] == 0 for one in submissions.values()):
-        return "No submission reached a target in a way that counts: all scores are 0."
+        return Markup("No submission reached a target in a way that counts: all scores are 0.")
     first = [name for name, one in submissions.items() if one["rank"] == 1]
     best = submissions[first[0]]
-    told = words.listed([words.short(name) for name in first])
-    low, high = best["interval"]
-    sentence = f"{told} {'is' if len(first) == 1 else 'are'} first with a score of {words.score(best['score'])}"
+    names = words.listed([words.breakable(words.short(name)) for name in first])
+    sentence = names + f" {'is' if len(first) == 1 else 'are'} first with a score of {words.score(best['score'])}"
     if len(submissions) == 1:
-        return f"{sentence}; with nobody to compare with, that is the share of workloads that were reached."
+        return sentence + "; with nobody to compare with, that is the share of workloads that were reached."
     if len(first) > 1:
-        return f"{sentence}."
-    return (
-        f"{sentence}, {words.percent(data['bootstrap']['level'], 0)} interval {words.score(low)} to {words.score(high)}; "
+        return sentence + "."
+    low, high = best["interval"]
+    level = words.percent(data["bootstrap"]["level"], 0)
+    return sentence + (
+        f", {level} interval {words.score(low)} to {words.score(high)}; "
         f"it comes first in {words.percent(best['first'])} of resampled boards."
     )
+
+
+def reasons(data: Data) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """Submission, workload and cell, of all cells that do not count."""
+    return [
+        (name, workload, cell)
+        for name, one in data["submissions"].items()
+        for workload, cell in one["workloads"].items()
+        if cell["reason"]
+    ]
 
 
 def problems(data: Data) -> dict[str, list[str]]:

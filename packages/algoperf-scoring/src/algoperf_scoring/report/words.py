@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
@@ -97,9 +98,9 @@ def plural(number: int, noun: str, nouns: str = "") -> str:
     return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
 
 
-def listed(names: list[str]) -> str:
+def listed(names: Sequence[Markup]) -> Markup:
     """Like a, b and c."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+    return Markup(" and ").join(filter(None, [Markup(", ").join(names[:-1]), *names[-1:]]))
 
 
 def file_name(name: str) -> str:
