@@ -22,10 +22,10 @@ def write(analysis: Analysis, data: dict[str, Any], folder: Path) -> Path:
         OSError: the files cannot be written. A file that is there under its name is whole.
     """
     try:
-        from algoperf_scoring.report import page
+        from algoperf_scoring.report.page import render
     except ImportError as error:
         raise ImportError(f"{error}. A report needs it: pip install 'algoperf-scoring[report]'.") from error
-    html, charts = page.render(analysis, data)
+    html, charts = render(analysis, data)
     (folder / "charts").mkdir(parents=True, exist_ok=True)
     for chart in charts:
         _replace(folder / "charts" / f"{chart.name}.svg", chart.alone)

@@ -34,8 +34,8 @@ def render(analysis: Analysis, data: dict[str, Any]) -> tuple[str, list[Chart]]:
             rules=rules,
             studies=rules.rulesets[analysis.board.logs.ruleset],
             series=keys,
-            charts={chart.name: Markup(chart.inline) for chart in drawn},  # noqa: S704
-            curves={name: (one, Markup(one.chart.inline)) for name, one in trained.items()},  # noqa: S704
+            charts={chart.name: Markup(chart.inline) for chart in drawn},
+            curves={name: (one, Markup(one.chart.inline)) for name, one in trained.items()},
             colours=Markup(colours.css()),
             style=Markup(_text("style.css")),
             script=Markup(script),

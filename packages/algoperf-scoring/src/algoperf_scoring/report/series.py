@@ -42,5 +42,5 @@ def series(ranking: Iterable[str]) -> dict[str, Series]:
 
 
 def letter(index: int) -> str:
-    """A, B, …, Z, AA, AB, …"""
+    """A to Z, then AA, AB and so on."""
     return (letter(index // 26 - 1) if index >= 26 else "") + chr(ord("A") + index % 26)

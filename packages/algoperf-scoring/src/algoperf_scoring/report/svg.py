@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
@@ -23,7 +24,7 @@ from algoperf_scoring.report.series import Series
 SIZE = (4.2, 2.8)
 TEXT_POINTS = 9.5
 _FONT, _FONTS = "'DejaVu Sans', sans-serif", "system-ui, sans-serif"
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "algoperf-scoring",
     "font.sans-serif": ["DejaVu Sans"],
@@ -81,7 +82,7 @@ def drawing() -> Iterator[tuple[Figure, Axes]]:
         matplotlib.rcParams.update(_SETTINGS)
         figure = Figure(figsize=SIZE)
         FigureCanvasSVG(figure)
-        axes = figure.add_axes((0.125, 0.155, 0.805, 0.725))
+        axes = figure.add_axes((0.125, 0.155, 0.79, 0.725))
         axes.tick_params(pad=4)
         yield figure, axes
 
@@ -89,7 +90,12 @@ def drawing() -> Iterator[tuple[Figure, Axes]]:
 def head(figure: Figure, left: str, right: str = "") -> None:
     """Says what the vertical axis is where the eye begins to read, and upright; and something more."""
     figure.text(0.012, 0.93, left, color=SENTINELS["muted"])
-    figure.text(0.93, 0.93, right, ha="right")
+    figure.text(0.915, 0.93, right, ha="right")
+
+
+def line(one: Series) -> dict[str, Any]:
+    """How a submission's lines are drawn."""
+    return {"color": SENTINELS[one.colour], "linestyle": (0, one.dashes) if one.dashes else "solid"}
 
 
 def finish(figure: Figure, *, name: str, title: str, description: str, legend: Sequence[Series]) -> Chart:
@@ -119,21 +125,22 @@ def _text(root: Element) -> str:
 
 
 def _clean(root: Element, name: str) -> Element:
-    """Without what no reader needs; all ids begin with the chart's name."""
+    """Without what no reader needs; all ids begin with "chart" and its name."""
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag.endswith(("}metadata", "}style")):
                 parent.remove(child)
     used = {found for one in root.iter() for value in one.attrib.values() for found in _REFERENCE.findall(value)}
     ids = {one.attrib["id"]: "" for one in root.iter() if one.attrib.get("id") in used}
-    names = {old: f"{name}-{index}" for index, old in enumerate(ids)}
+    names = {old: f"chart-{name}-{index}" for index, old in enumerate(ids)}
     for one in root.iter():
         one.tag = _NAMESPACE.sub("", one.tag)
         attributes = {_NAMESPACE.sub("", key): value for key, value in one.attrib.items()}
         one.attrib.clear()
-        one.attrib.update({key: _attribute(key, value, names) for key, value in attributes.items() if value})
-        if one.attrib.get("id") not in (None, *names.values()):
-            del one.attrib["id"]
+        for key, value in attributes.items():
+            is_idle = value.startswith("rotate(-0 ") if key == "transform" else key == "id" and value not in names
+            if not is_idle:
+                one.attrib[key] = _attribute(key, value, names)
         if one.tag != "text":
             one.text = None
         one.tail = None
@@ -142,9 +149,7 @@ def _clean(root: Element, name: str) -> Element:
 
 def _attribute(key: str, value: str, names: dict[str, str]) -> str:
     if key == "id":
-        return names.get(value, value)
-    if key == "transform" and value.startswith("rotate(-0 "):
-        return "translate(0)"
+        return names[value]
     value = _NUMBER.sub(lambda match: f"{float(match[0]):.1f}".removesuffix(".0"), value)
     if key == "d":
         return _SPACE.sub("", value)
@@ -158,11 +163,11 @@ def _describe(root: Element, name: str, title: str, description: str) -> None:
     root.attrib |= {
         "xmlns": _XMLNS,
         "role": "img",
-        "aria-labelledby": f"{name}-title {name}-description",
+        "aria-labelledby": f"chart-{name}-title chart-{name}-description",
         "style": "stroke-linejoin:round;stroke-linecap:butt",
     }
     for tag, text in (("description", description), ("title", title)):
-        element = Element("desc" if tag == "description" else tag, {"id": f"{name}-{tag}"})
+        element = Element("desc" if tag == "description" else tag, {"id": f"chart-{name}-{tag}"})
         element.text = text
         root.insert(0, element)
 
@@ -189,4 +194,4 @@ def _make_file(root: Element, legend: Sequence[Series]) -> None:
         SubElement(root, "path", {"d": f"M6 {y:g}H32", **stroke})
         SubElement(
             root, "text", {**text, "x": "38", "y": f"{y + 3.3:g}"}
-        ).text = f"{one.letter}  {words.short(one.name)}"
+        ).text = f"{one.letter}  {words.short(one.name, 40)}"

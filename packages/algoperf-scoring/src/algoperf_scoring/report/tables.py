@@ -1,4 +1,4 @@
-"""What the page's tables say beyond the numbers of the document: shades, reasons, changes of rank, findings in words."""
+"""What the page says beyond the numbers of the document: shades, reasons, changes of rank, the result in words."""
 
 from __future__ import annotations
 

@@ -38,7 +38,6 @@ MISSINGS = {
     "never-reached": "counted as never reached",
 }
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-_LONGEST = 60
 
 
 def printable(text: str) -> str:
@@ -46,9 +45,9 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub("\ufffd", text)
 
 
-def short(name: str) -> str:
+def short(name: str, longest: int = 60) -> str:
     """A name of a readable length."""
-    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
+    return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
 def breakable(name: str) -> Markup:
