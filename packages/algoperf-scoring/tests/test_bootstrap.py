@@ -100,10 +100,8 @@ def test_what_is_always_true(rows, missing):
     assert (drawn.rank_interval[:, 0] <= drawn.rank_interval[:, 1]).all()
     assert (drawn.rank_interval[:, 1] <= len(rows)).all()
     np.testing.assert_allclose(drawn.beats + drawn.beats.T, 1, rtol=0, atol=1e-12)
-    # On every board somebody is first; of equals, all are.
-    assert 1 - 1e-12 <= drawn.first.sum() <= len(rows) + 1e-12
-    firsts = (drawn.score == drawn.score.max(axis=1, keepdims=True)).sum(axis=1)
-    assert drawn.first.sum() == pytest.approx(firsts.mean())
+    # On every board somebody is first; equals share that.
+    assert drawn.first.sum() == pytest.approx(1)
 
 
 def test_one_study_leaves_nothing_to_draw():
@@ -119,7 +117,7 @@ def test_equal_submissions_share_the_better_rank():
     equal, slow = [[10.0] * 3] * 2, [[20.0] * 3] * 2
     drawn = draw([slow, equal, equal], resamples=20)
     assert drawn.rank_interval.tolist() == [[3, 3], [1, 1], [1, 1]]
-    assert drawn.first.tolist() == [0, 1, 1]
+    assert drawn.first.tolist() == [0, 0.5, 0.5]
     assert drawn.beats.tolist() == [[0.5, 0, 0], [1, 0.5, 0.5], [1, 0.5, 0.5]]
 
 
@@ -128,16 +126,30 @@ def test_a_study_that_missed_costs_its_share_of_the_boards():
     drawn = draw([[[1.0, INF]], [[1.0, 1.0]]], SINGLE, resamples=20_000)
     # Five standard errors of a share of a quarter.
     assert drawn.score[:, 0].mean() == pytest.approx(0.25, abs=5 * math.sqrt(0.25 * 0.75 / 20_000))
-    assert drawn.first[0] == drawn.score[:, 0].mean()
-    assert (drawn.first[1], drawn.beats[0, 1]) == (1, pytest.approx(drawn.first[0] / 2))
+    # On those they share the first place.
+    assert drawn.first[0] == pytest.approx(drawn.score[:, 0].mean() / 2)
+    assert drawn.first[1] == pytest.approx(1 - drawn.first[0])
+    assert drawn.beats[0, 1] == pytest.approx(drawn.first[0])
     assert drawn.interval.tolist() == [[0, 1], [1, 1]]
 
 
-@pytest.mark.parametrize(("missing", "share"), [(Missing.DROP, 0.75), (Missing.NEVER_REACHED, 0.25)])
-def test_absent_studies_are_drawn_too(missing, share):
-    """Dropped, one present study is enough; as one that never reached, both draws have to be of the present one."""
+@pytest.mark.parametrize(("missing", "share"), [(Missing.DROP, 1.0), (Missing.NEVER_REACHED, 0.25)])
+def test_absent_studies_are_not_drawn(missing, share):
+    """Dropped, there is nothing to draw; as one that never reached, both draws have to be of the present one."""
     drawn = draw([[[1.0, NAN]]], SINGLE, missing, studies=2, resamples=20_000)
     assert drawn.score.mean() == pytest.approx(share, abs=5 * math.sqrt(0.25 * 0.75 / 20_000))
+
+
+@pytest.mark.parametrize("missing", Missing)
+def test_what_studies_are_called_and_which_others_have_does_not_matter(missing):
+    """A study of another number makes room for none in the others' rows, but leaves them as they are."""
+    apart = [[[1.0, 2.0, 3.0, NAN, NAN, NAN]], [[NAN, NAN, NAN, 2.0, 3.0, 4.0]]]
+    together = [[[1.0, 2.0, 3.0]], [[2.0, 3.0, 4.0]]]
+    one, other = (draw(rows, SINGLE, missing, studies=3) for rows in (apart, together))
+    np.testing.assert_array_equal(one.score, other.score)
+    # A single study has no width beside one with three.
+    lone = draw([[[1.0, 1.0, 1.0]], [[NAN, 2.0, NAN]]], SINGLE, Missing.DROP, studies=3)
+    assert lone.interval[1].tolist() == [lone.score[0, 1]] * 2
 
 
 def test_cells_are_drawn_independently():

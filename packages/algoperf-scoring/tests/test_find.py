@@ -85,12 +85,21 @@ class TestSubmissionFolders:
         assert find.submission_folders([board, board, board.parent])[1] == [Anomaly(board / "notes", Kind.NO_STUDIES)]
 
     def test_no_folder(self, board):
-        for path in (board / "nothing", board / "adam/study_0/vision_jax/trial_1/eval_measurements.csv"):
-            with pytest.raises(ValueError, match="There is no folder") as error:
+        file = board / "adam/study_0/vision_jax/trial_1/eval_measurements.csv"
+        for path, problem in ((board / "nothing", "does not exist"), (file, "is no folder")):
+            with pytest.raises(ValueError, match=problem) as error:
                 find.submission_folders([board, path])
             self.check_sentence(str(error.value), path)
 
-    @pytest.mark.parametrize("inside", ["empty", "board/adam/study_0", "board/adam/study_0/vision_jax/trial_1"])
+    @pytest.mark.parametrize("inside", ["board/adam/study_0", "board/adam/study_0/vision_jax/trial_1"])
+    def test_part_of_a_study(self, board, rules, inside):
+        path = board.parent / inside
+        with pytest.raises(ValueError, match="is one study or part of one") as error:
+            logs.read([path], rules, "external")
+        self.check_sentence(str(error.value), path)
+        assert str(error.value).endswith(f"name its submission, {board / 'adam'}.")
+
+    @pytest.mark.parametrize("inside", ["empty", "empty/deep"])
     def test_no_logs(self, board, rules, inside):
         make(board.parent / "empty" / "deep")
         touch(board.parent / "empty" / "study_1")
@@ -191,7 +200,11 @@ def test_trials_come_sorted_by_what_their_paths_say(tmp_path, rules, trial_path)
 def test_of_a_workload_in_both_frameworks_one_is_scored(tmp_path, rules, trial_path, jax, pytorch, asked, expected):
     for framework, count in (("jax", jax), ("pytorch", pytorch)):
         for number in range(count):
-            make(tmp_path / trial_path("adam", "vision", number % 2, number, framework))
+            folder = make(tmp_path / trial_path("adam", "vision", number % 2, number, framework))
+            touch(folder / "eval_measurements.csv")
+    # However many there are that left nothing.
+    for number in range(10, 20):
+        make(tmp_path / trial_path("adam", "vision", 0, number, "pytorch" if expected == "jax" else "jax"))
     make(tmp_path / trial_path("adam", "speech", framework="pytorch"))
 
     found, anomalies = find.trial_folders("adam", tmp_path / "adam", rules, asked)
@@ -203,7 +216,7 @@ def test_of_a_workload_in_both_frameworks_one_is_scored(tmp_path, rules, trial_p
     if asked:
         assert anomalies == []
     else:
-        detail = f"vision: {jax} of jax, {pytorch} of pytorch trials; scored: {expected}"
+        detail = f"vision: {jax} of jax, {pytorch} of pytorch trials with evaluations; scored: {expected}"
         assert anomalies == [Anomaly(tmp_path / "adam", Kind.BOTH_FRAMEWORKS, detail)]
 
 
@@ -211,12 +224,21 @@ def remove(path):
     return lambda board: shutil.rmtree(board / path)
 
 
+def make_different(folder):
+    """Copies of a trial are told apart by one evaluation more."""
+    for path in folder.rglob("eval_measurements.csv"):
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join([*lines, lines[-1]]))
+
+
 def add_trial(board):
     shutil.copytree(board / "adam/study_0/speech_jax/trial_1", board / "adam/study_0/speech_jax/trial_7")
+    make_different(board / "adam/study_0/speech_jax/trial_7")
 
 
 def add_study(board):
     shutil.copytree(board / "adam/study_0", board / "adam/study_2")
+    make_different(board / "adam/study_2")
 
 
 def remove_workload(board):
@@ -228,8 +250,7 @@ def remove_workload(board):
 NUMBERS = [
     (remove("adam/study_1"), {(Kind.MISSING_STUDY, f"{name}: 1 of 2 studies") for name in WORKLOADS}, 24),
     (remove("adam/study_1/speech_jax"), {(Kind.MISSING_STUDY, "speech: 1 of 2 studies")}, 30),
-    # Of a workload that was never run there are no logs to be wrong; its cell on the board has no data.
-    (remove_workload, set(), 28),
+    (remove_workload, {(Kind.MISSING_WORKLOAD, "speech")}, 28),
     (remove("adam/study_1/speech_jax/trial_2"), {(Kind.MISSING_TRIAL, "speech, study 1: 1 of 2 trials")}, 31),
     (add_trial, {(Kind.EXTRA_TRIAL, "speech, study 0: 3 of 2 trials")}, 33),
     (add_study, {(Kind.EXTRA_STUDY, f"{name}: 3 of 2 studies") for name in WORKLOADS}, 40),

@@ -275,7 +275,11 @@ def test_raw_anomalies(unpacked):
             metrics = [row[f"validation/{facts.metric}"] for row in rows or []]
             expected["nan_metric"] += any(value in ("", "nan", "NaN") for value in metrics)
             expected["after_budget"] += any(float(row["score"]) > facts.budget_s for row in rows or [])
+    submissions = {folder.parent.name for folder in root.glob("**/study_*")}
+    scored = {submission for submission, _, _ in studies}
+    expected["nothing_scored"] = len(submissions - scored)
     cells = Counter((submission, workload) for submission, workload, _ in studies)
+    expected["missing_workload"] = len(scored) * len(rules.scored) - len(cells)
     expected["missing_study"] = sum(number < 5 for number in cells.values())
     found = anomalies.count(logs.read([root], rules, "external").anomalies)
     assert {kind.name.lower(): number for kind, number in found.items()} == dict(expected)

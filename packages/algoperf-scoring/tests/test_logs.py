@@ -6,11 +6,12 @@ import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from algoperf_scoring import find, logs
+from algoperf_scoring import board, find, logs
 from algoperf_scoring.anomalies import Kind
 
 
@@ -184,7 +185,7 @@ class TestEndOfATrial:
             ("diverged", 1, False),
             ("error", 5, True),
             ("oom", 5, True),
-            ("infrastructure", 5, True),
+            ("infrastructure", 5, False),
         ],
     )
     def test_has_crashed(self, read_trial, end_reason, evaluations, has_crashed):
@@ -231,3 +232,50 @@ class TestEndOfATrial:
             board / trial_path("adam", "speech", 1, 2)
         ]
         assert Kind.HEADER_ONLY in {one.kind for one in found.anomalies}
+
+
+class TestUnfinishedTrials:
+    """A trial that runs, was killed, or was stopped by the machine may still reach what it has not reached."""
+
+    @pytest.fixture
+    def cell(self, tmp_path, rules, write_trial, trial_path):
+        def make(times, metrics, record):
+            folder = write_trial(tmp_path / trial_path("adam", "speech"), times, metrics, metric="wer")
+            (folder / "trial.json").write_text(json.dumps(record))
+            read = logs.read([tmp_path], rules, "self")
+            return board.score(read).cells["adam", "speech"], {one.kind for one in read.anomalies}
+
+        return make
+
+    @pytest.mark.parametrize("record", [{"state": "running"}, {"state": "finished", "end_reason": "infrastructure"}])
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_without_its_target_it_is_not_a_miss_and_no_crash(self, cell, record, number):
+        found, kinds = cell([10, 20][:number], [0.5, 0.4][:number], record)
+        assert (found.reason, found.studies_s) == (board.Reason.UNFINISHED, {})
+        assert found.detail.endswith("1 have not ended")
+        assert Kind.UNFINISHED in kinds
+
+    def test_with_its_target_it_counts(self, cell):
+        found, kinds = cell([10, 20], [0.5, 0.3], {"state": "running"})
+        assert (found.reason, found.time_s, found.selected) == (None, 20, {0: 1})
+        assert Kind.UNFINISHED in kinds
+
+    def test_once_it_has_ended_it_is_a_miss(self, cell):
+        found, kinds = cell([10, 20], [0.5, 0.4], {"state": "finished", "end_reason": "budget"})
+        assert (found.reason, found.time_s) == (board.Reason.NOT_REACHED, np.inf)
+        assert Kind.UNFINISHED not in kinds
+
+
+def test_the_same_file_twice_is_reported(tmp_path, rules, write_trial, trial_path):
+    for study in (0, 1):
+        write_trial(tmp_path / trial_path("adam", "speech", study), [10, 20], [0.5, 0.3], metric="wer")
+    found = [one for one in logs.read([tmp_path], rules, "self").anomalies if one.kind is Kind.SAME_FILE]
+    assert [(one.path, one.detail) for one in found] == [
+        (tmp_path / trial_path("adam", "speech", 1), "adam/study_0/speech_jax/trial_1")
+    ]
+
+
+def test_a_name_that_is_no_text_is_written_as_one(tmp_path, rules, write_trial):
+    folder = tmp_path / b"caf\xe9".decode(errors="surrogateescape")
+    write_trial(folder / "study_0/speech_jax/trial_1", [10, 20], [0.5, 0.3], metric="wer")
+    assert list(logs.read([tmp_path], rules, "self").submissions) == ["caf\\xe9"]

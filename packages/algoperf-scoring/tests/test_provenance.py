@@ -122,3 +122,15 @@ def test_what_a_version_is_called_does_not_hide_what_the_path_says(tmp_path):
     write(tmp_path, "adam", 1, {"versions": {"submission": "1.0", "framework": "2.0", "trials": "3.0"}})
     (machine,) = read(tmp_path).machines
     assert (machine["submission"], machine["framework"], machine["trials"]) == ("adam", "jax", 1)
+
+
+def test_another_budget_and_another_ruleset_are_reported(tmp_path):
+    trial = write(tmp_path, "adam", 1, PUBLIC | {"workload.max_allowed_runtime_sec": 48151})
+    (trial / "flags_0.json").write_text(json.dumps({"tuning_ruleset": "self"}))
+    other = write(tmp_path, "adam", 2, PUBLIC | {"workload.max_allowed_runtime_sec": 43336})
+    (other / "flags_0.json").write_text(json.dumps({"ruleset": "external"}))
+    found = [(one.path, one.kind, one.detail) for one in read(tmp_path).anomalies]
+    assert found == [
+        (trial, Kind.OTHER_BUDGET, "48151 s; it is scored by 43336 s"),
+        (trial, Kind.OTHER_RULESET, "self"),
+    ]

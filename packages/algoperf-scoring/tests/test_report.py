@@ -138,7 +138,8 @@ def shown_elsewhere(at, data):
     return (
         first in ("format", "profiles", "machines")
         or is_variant
-        or (first == "submissions" and rest[-1] in ("trials", "score_if_missing_never_reached", "detail", "reason"))
+        or (first == "submissions" and rest[-1] in ("trials", "score_if_missing_never_reached", "reason"))
+        or "selected_trials" in rest
         or (first == "workloads" and rest[-1] == "base")
         or (rest[:1] == ["steps"] and "studies_s" in rest)
         or (rest[:1] in (["wins"], ["beats"]) and rest[1] == rest[2])
@@ -170,13 +171,14 @@ def test_what_missing_studies_would_change_is_told(tmp_path):
 
 
 def test_names_are_text_and_nothing_else(hostile):
-    _, _, folder = hostile
+    _, data, folder = hostile
     found = Page((folder / "index.html").read_text())
     tags = {tag for tag, _ in found.tags}
     assert tags.isdisjoint({"img", "iframe", "object", "embed", "form", "base"})
     assert sum(tag == "script" for tag, _ in found.tags) == 1
     rows = {attributes.get("data-submission") for tag, attributes in found.tags if tag == "tr"} - {None}
-    assert rows == {words.printable(name) for name in HOSTILE}
+    assert rows == {words.printable(name) for name in data["submissions"]}
+    assert len(rows) == len(HOSTILE)
     assert not [name for _, attributes in found.tags for name in attributes if name.startswith("on")]
     text = "".join(found.texts)
     # Long names break where words end; markup stands there as it was written.
@@ -260,10 +262,11 @@ def test_boards_of_any_size(tmp_path, names, workloads, studies, reach, headline
 
 def test_a_submission_without_trials(tmp_path):
     (tmp_path / "logs" / "empty" / "study_0").mkdir(parents=True)
-    analysis = analyse(tmp_path / "logs", make_rules())
+    analysis = analyse(tmp_path / "logs", make_rules(), baseline="empty")
     found = Page(report.write(analysis, document.as_data(analysis), tmp_path).read_text())
     assert found.texts.count("no trials") == 3
     assert "There are no trials." in found.texts
+    assert found.values["/speedup/submissions/empty/workloads/work_0"] == ""
 
 
 @pytest.mark.shared

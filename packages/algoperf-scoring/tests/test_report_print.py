@@ -15,7 +15,7 @@ OPTIONS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     " --disable-component-update --disable-sync"
 ).split()
-WORKLOADS = ("criteo1tb", "imagenet_resnet", "imagenet_vit", "librispeech_conformer", "librispeech_deepspeech", "ogbg")
+WORKLOADS = tuple("criteo1tb fastmri imagenet_resnet imagenet_vit librispeech_conformer ogbg speech wmt".split())
 RULESET = RulesetRules(studies=2, trials=1, budget_factor=1.0)
 RULES = Rules(
     name="test",

@@ -55,6 +55,7 @@ def test_trials_have_a_row_for_each(scored, found):
         "reached_at_evaluation": 2,
         "time_to_target_s": 401.0,
         "after_budget": True,
+        "counts": False,
     }
 
 

@@ -51,8 +51,10 @@ def test_the_leaderboard_is_printed_from_the_best_to_the_worst(cli: Cli, board: 
     lines = result.out.splitlines()
     rows = [line.split() for line in lines[2:4]]
     # Two ratios of 1 among 8 workloads; ratios of 2 and 1.
-    assert [row[:3] for row in rows] == [["1", "quick", "0.2500"], ["2", "slow", "0.2083"]]
+    assert [row[:4] for row in rows] == [["1", "quick", "jax", "0.2500"], ["2", "slow", "jax", "0.2083"]]
     (quick, slow) = (line.split() for line in lines if line.startswith(("quick", "slow")))
+    (fastest,) = (line.split() for line in lines if line.startswith("fastest (s)"))
+    assert fastest == ["fastest", "(s)", "500", "1,100", "9,100"]
     assert quick == ["quick", "1.00", *["no", "data"] * 5, "1.00", "missed"]
     assert slow == ["slow", *["no", "data"] * 6, "2.00", "1.00"]
     assert "missed: target not reached; no data: no trials." in result.out
@@ -73,6 +75,8 @@ def test_json_holds_what_is_documented(cli: Cli, board: Path, tmp_path: Path) ->
         "detail": "",
         "complete": True,
         "studies_s": {"0": 1000.0, "1": 1100.0, "2": 1200.0},
+        "selected_trials": {"0": 1, "1": 1, "2": 1},
+        "frameworks": ["jax"],
         "trials": 3,
     }
     assert quick["workloads"]["wmt"]["time_to_target_s"] is None
@@ -116,7 +120,7 @@ def test_missing_studies_count_as_asked(cli: Cli, tmp_path: Path) -> None:
 def test_reference_compatibility_chooses_by_index_and_knows_no_budget(cli: Cli, tmp_path: Path) -> None:
     # Over its budget of 12,011 s, times 1.5.
     write_submission(tmp_path / "late", {"ogbg": [20000, 20000, 20000]})
-    assert " late " in cli("score", tmp_path / "late", "--rules", "v0.6").out.splitlines()[-6]
+    assert "late: reached after the budget" in cli("score", tmp_path / "late", "--rules", "v0.6").out
     compatible = cli("score", tmp_path / "late", "--rules", "v0.6", "--compat", "reference")
     assert "no budget is enforced" in compatible.out
     assert "1.00" in compatible.out
@@ -153,14 +157,14 @@ def test_a_single_study_gets_no_interval(cli: Cli, tmp_path: Path) -> None:
     assert "one is 1.500 times as fast as two: faster on 1" in result.out
     assert "A single study says nothing about chance" in result.out
     result = cli("score", tmp_path / "one", tmp_path / "two", "--rules", "v0.6")
-    assert result.out.splitlines()[2].split() == ["1", "one", "0.1250", "0.1250"]
+    assert result.out.splitlines()[2].split() == ["1", "one", "jax", "0.1250", "0.1250"]
     assert "A single study says nothing about chance" in result.out
 
 
 @pytest.mark.parametrize(
     ("arguments", "fragment"),
     [
-        (["score", "nowhere"], "There is no folder nowhere"),
+        (["score", "nowhere"], "nowhere does not exist; name a folder of logs"),
         (["score", "{empty}"], "holds no study_<k> folder"),
         (["score", "{board}"], "The logs do not say by which rules they were run; choose with --rules"),
         (["score", "{board}", "--rules", "v2"], "There are no rules 'v2'; choose from v0.5, v0.6, v1.0, mini."),

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     BASE_MISSED = "base_missed"
     OVER_BUDGET = "over_budget"
     CRASHED = "crashed"
+    UNFINISHED = "unfinished"
     NO_DATA = "no_data"
     INCOMPLETE = "incomplete"
 
@@ -40,6 +41,8 @@ class Cell:
         detail: the reason in words.
         is_complete: whether all studies and trials that the rules ask for are there.
         studies_s: time of each study by its number; inf if it was not reached.
+        selected: by study number, the number of the trial whose time that is, if the target was reached.
+        frameworks: those of its trials.
         num_trials: trials that left evaluations.
     """
 
@@ -49,6 +52,8 @@ class Cell:
     detail: str
     is_complete: bool
     studies_s: Mapping[int, float]
+    selected: Mapping[int, int]
+    frameworks: Sequence[str]
     num_trials: int
 
 
@@ -83,6 +88,11 @@ class Board:
         """Indices of the submissions from the best to the worst; equal ones by name."""
         return sorted(range(len(self.score)), key=lambda index: (-self.score[index], self.times.submissions[index]))
 
+    @property
+    def ranks(self) -> list[int]:
+        """Of each submission, from 1; equal scores share the better one."""
+        return [1 + int((self.score > one).sum()) for one in self.score]
+
     @cached_property
     def cells(self) -> Mapping[tuple[str, str], Cell]:
         """By submission and workload."""
@@ -113,15 +123,10 @@ def score(logs: Logs, selection: Selection = Selection.FASTEST, missing: Missing
 
 def _cell(board: Board, row: int, column: int) -> Cell:
     found, asked = board.times, board.logs.rules.rulesets[board.logs.ruleset]
-    submission, workload = found.submissions[row], found.workloads[column]
-    studies = [found.trials[key] for study in found.studies if (key := (submission, workload, study)) in found.trials]
-    readable = [sum(trial.num_evaluations > 0 for trial, _ in trials) for trials in studies]
-    reason, detail = None, ""
-    if not np.isfinite(board.effective_s[row, column]):
-        was_reached = np.isfinite(board.time_s[row, column])
-        reason, detail = (
-            _made_infinite(board, row, column) if was_reached else _not_reached(board, row, column, studies)
-        )
+    key = (found.submissions[row], found.workloads[column])
+    studies = {study: found.trials[*key, study] for study in found.studies if (*key, study) in found.trials}
+    readable = [sum(trial.num_evaluations > 0 for trial, _ in trials) for trials in studies.values()]
+    reason, detail = _reason(board, row, column)
     return Cell(
         time_s=float(board.time_s[row, column]),
         ratio=float(board.ratios[row, column]) if column < len(board.logs.rules.base) else np.inf,
@@ -133,8 +138,26 @@ def _cell(board: Board, row: int, column: int) -> Cell:
             for study, time_s in zip(found.studies, found.time_s[row, column].tolist(), strict=True)
             if not np.isnan(time_s)
         },
+        selected={study: number for study, trials in studies.items() if (number := _selected(board, trials))},
+        frameworks=sorted({trial.folder.framework for trials in studies.values() for trial, _ in trials}),
         num_trials=sum(readable),
     )
+
+
+def _selected(board: Board, trials: Trials) -> int | None:
+    selected = times.select([hit for _, hit in trials], board.selection)
+    return next((trial.folder.number for trial, hit in trials if hit is selected), None)
+
+
+def _reason(board: Board, row: int, column: int) -> tuple[Reason | None, str]:
+    """Why a cell does not count, in a word and in words; None if it does."""
+    if np.isfinite(board.effective_s[row, column]):
+        return None, ""
+    if np.isfinite(board.time_s[row, column]):
+        return _made_infinite(board, row, column)
+    key = (board.times.submissions[row], board.times.workloads[column])
+    studies = [board.times.trials[*key, study] for study in board.times.studies if (*key, study) in board.times.trials]
+    return _not_reached(board, row, column, studies)
 
 
 def _made_infinite(board: Board, row: int, column: int) -> tuple[Reason, str]:
@@ -143,15 +166,14 @@ def _made_infinite(board: Board, row: int, column: int) -> tuple[Reason, str]:
     base_of = {variant: base for base, variant in profiles.variant_columns(rules)}
     if column in base_of and not np.isfinite(board.time_s[row, base_of[column]]):
         return Reason.BASE_MISSED, f"{workloads[base_of[column]]} was not reached"
-    time_s, best_s = (
-        board.time_s[row, column],
-        profiles.fastest(profiles.eligible_times(board.time_s, rules))[0, column],
-    )
+    best_s = profiles.fastest(profiles.eligible_times(board.time_s, rules))[0, column]
+    time_s = board.time_s[row, column]
     if time_s > rules.max_ratio * best_s:
-        times_slower = f"{time_s / best_s:.2f} times the fastest" if best_s > 0 else "the fastest took no time"
-        return Reason.SLOWER, times_slower
+        return Reason.SLOWER, f"{time_s / best_s:.2f} times the fastest" if best_s > 0 else "the fastest took no time"
     variant = rules.held_out[workloads[column]]
-    return Reason.HELD_OUT_MISSED, f"{variant} was not reached, or only beyond {rules.max_ratio:g} times the fastest"
+    reason, detail = _reason(board, row, workloads.index(variant))
+    word = "not_reached" if reason is None else reason.value
+    return Reason.HELD_OUT_MISSED, f"{variant}: {word.replace('_', ' ')}, {detail}"
 
 
 def _not_reached(board: Board, row: int, column: int, studies: Sequence[Trials]) -> tuple[Reason, str]:
@@ -167,17 +189,26 @@ def _not_reached(board: Board, row: int, column: int, studies: Sequence[Trials])
         budget_s = logs.rules.budget_s(board.times.workloads[column], logs.ruleset)
         first = min(hit.time_s for _, hit in every if hit.is_late)
         return Reason.OVER_BUDGET, f"reached after {first:,.0f} s, when the budget of {budget_s:,.0f} s was spent"
-    failed = [trials for trials in studies if all(hit.index < 0 or hit.is_late for _, hit in trials)]
-    crashed = sum(trial.has_crashed for trial, _ in every)
-    late = sum(hit.is_late for _, hit in every)
-    detail = f"{sum(hit.index >= 0 for _, hit in every) - late} of {len(every)} trials reached it"
-    if late:
-        detail += f", {late} after the budget"
-    if crashed:
-        detail += f", {crashed} ended at or before their first evaluation, or with an error"
-    if failed and all(trial.has_crashed for trials in failed for trial, _ in trials):
+    missed = [trials for trials in studies if all(hit.index < 0 or hit.is_late for _, hit in trials)]
+    detail = _counts(studies, len(missed))
+    if np.isnan(time_s).all() and any(trial.is_unfinished for trial, _ in every):
+        return Reason.UNFINISHED, detail
+    if all(trial.has_crashed for trials in missed for trial, _ in trials):
         return Reason.CRASHED, detail
     return Reason.NOT_REACHED, detail
+
+
+def _counts(studies: Sequence[Trials], num_missed: int) -> str:
+    """How many studies and trials reached the target, and what is known of the others."""
+    every = [one for trials in studies for one in trials]
+    in_time = sum(hit.index >= 0 and not hit.is_late for _, hit in every)
+    others = {
+        "reached it after the budget": sum(hit.is_late for _, hit in every),
+        "failed, or ended at or before their first evaluation": sum(trial.has_crashed for trial, _ in every),
+        "have not ended": sum(trial.is_unfinished for trial, _ in every),
+    }
+    detail = f"{len(studies) - num_missed} of {len(studies)} studies and {in_time} of {len(every)} trials reached it"
+    return ", ".join([detail, *(f"{number} {what}" for what, number in others.items() if number)])
 
 
 def _with_late_hits(studies: Sequence[Trials]) -> np.ndarray:

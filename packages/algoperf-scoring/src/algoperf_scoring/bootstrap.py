@@ -26,7 +26,7 @@ class Bootstrap:
         score: float64 (N, S), scores on each resampled board.
         interval: float64 (S, 2), where 95 % of them lie.
         rank_interval: int (S, 2), likewise for ranks, from 1; equal scores share the better rank.
-        first: float64 (S,), share of the boards on which a submission is first, or shares that.
+        first: float64 (S,), share of the boards on which a submission is first; those that share a place share it.
         beats: float64 (S, S), probability that the row's score is above the column's; ties count half.
     """
 
@@ -43,8 +43,7 @@ def bootstrap(
     """Resamples the studies of each submission on each workload, independently of the others.
 
     Args:
-        time_s: float64 (S, W, K), the time of each study; inf: not reached, NaN: absent. An absent study is drawn
-            like any other: which studies are absent is part of the chance.
+        time_s: float64 (S, W, K), the time of each study; inf: not reached, NaN: absent.
         rules: score the resampled boards.
         missing: what an absent study counts.
         studies: how many the rules ask for.
@@ -58,7 +57,7 @@ def bootstrap(
         score=score,
         interval=interval(score),
         rank_interval=interval(ranks, method="closest_observation").astype(int),
-        first=(ranks == 1).mean(axis=0),
+        first=_first(ranks),
         beats=beats,
     )
 
@@ -68,18 +67,41 @@ def resampled_medians(
 ) -> Iterator[np.ndarray]:
     """Medians over studies that were drawn again, in blocks of float64 (…, S, W); arguments as for `bootstrap`.
 
-    The blocks are as large as memory is not: the draws are the same whatever their size.
+    The blocks are as large as the cache is not: the draws are the same whatever their size. For each submission on
+    each workload as many studies are drawn as count there.
     """
+    packed, counts = _packed(time_s, missing, studies)
+    most = packed.shape[-1]
     random = np.random.default_rng(seed)
-    num_studies = time_s.shape[-1]
-    block = max(1, _BLOCK_ELEMENTS // max(time_s.size, 1))
+    lacking = {
+        (row, column): np.random.default_rng([seed, row, column])
+        for row, column in np.argwhere((counts > 0) & (counts < most)).tolist()
+    }
+    block = max(1, _BLOCK_ELEMENTS // max(packed.size, 1))
     for start in range(0, resamples, block):
-        shape = (min(block, resamples - start), *time_s.shape)
-        if num_studies:
-            draws = random.integers(0, num_studies, shape)
-            yield times.medians(np.take_along_axis(time_s[None], draws, axis=-1), missing, studies)
-        else:
+        shape = (min(block, resamples - start), *packed.shape)
+        if not most:
             yield np.full(shape[:-1], np.nan)
+            continue
+        draws = random.integers(0, most, shape)
+        for (row, column), own in lacking.items():
+            draws[:, row, column] = own.integers(0, counts[row, column], (shape[0], most))
+        drawn = np.take_along_axis(packed[None], draws, axis=-1)
+        yield times.medians(np.where(np.arange(most) < counts[..., None], drawn, np.nan) if lacking else drawn)
+
+
+def _packed(time_s: np.ndarray, missing: Missing, studies: int) -> tuple[np.ndarray, np.ndarray]:
+    """The studies that count, in front, and how many they are: float64 (S, W, K) and int (S, W)."""
+    is_there = ~np.isnan(time_s)
+    packed = np.take_along_axis(time_s, np.argsort(~is_there, axis=-1, kind="stable"), axis=-1)
+    counts = is_there.sum(axis=-1)
+    if missing is Missing.NEVER_REACHED:
+        pad = np.full((*time_s.shape[:-1], max(studies - time_s.shape[-1], 0)), np.nan)
+        packed = np.concatenate([packed, pad], axis=-1)
+        counts = np.where(counts > 0, np.maximum(counts, studies), 0)
+        is_absent = np.isnan(packed) & (np.arange(packed.shape[-1]) < counts[..., None])
+        packed = np.where(is_absent, np.inf, packed)
+    return packed[..., : counts.max(initial=0)], counts
 
 
 def _ranks_and_beats(score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -91,6 +113,11 @@ def _ranks_and_beats(score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ranks[:, column] += above.sum(axis=1)
         beats[:, column] = (above + (score == score[:, [column]]) / 2).mean(axis=0)
     return ranks, beats
+
+
+def _first(ranks: np.ndarray) -> np.ndarray:
+    is_first = ranks == 1
+    return (is_first / is_first.sum(axis=1, keepdims=True)).mean(axis=0)
 
 
 def interval(drawn: np.ndarray, method: Literal["linear", "closest_observation"] = "linear") -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from algoperf_scoring import anomalies, bootstrap, overheads, profiles, provenance, robustness, submission_info
+from algoperf_scoring import anomalies, bootstrap, find, overheads, profiles, provenance, robustness, submission_info
 from algoperf_scoring import board as boards
 from algoperf_scoring.board import Board, Cell
 from algoperf_scoring.bootstrap import Bootstrap
@@ -56,6 +56,13 @@ class Analysis:
         rules = self.scorer.rules
         studies = rules.rulesets[self.scorer.ruleset].studies
         return bootstrap.bootstrap(self.board.times.time_s, rules, self.board.missing, studies, seed=self.seed)
+
+    @cached_property
+    def speedups(self) -> np.ndarray:
+        """Against the baseline, float64 (S, B); see `robustness.speedups`. Without a baseline, against the first."""
+        logs, times = self.board.logs, self.board.times
+        row = times.submissions.index(self.baseline) if self.baseline is not None else 0
+        return robustness.speedups(self.board.time_s, row, logs.rules, logs.ruleset)
 
     @cached_property
     def provenance(self) -> Provenance:
@@ -104,7 +111,7 @@ def _submission(analysis: Analysis, row: int) -> dict[str, Any]:
     info = submission_info.read(board.logs.submissions[name])
     drawn = analysis.bootstrap
     return {
-        "rank": int(1 + (board.score > board.score[row]).sum()),
+        "rank": board.ranks[row],
         "score": float(board.score[row]),
         "score_grid": float(board.grid_score[row]),
         "score_if_missing_never_reached": analysis.if_never_reached[name],
@@ -126,6 +133,8 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "detail": cell.detail,
         "complete": cell.is_complete,
         "studies_s": {str(study): _finite(time_s) for study, time_s in cell.studies_s.items()},
+        "selected_trials": {str(study): number for study, number in cell.selected.items()},
+        "frameworks": list(cell.frameworks),
         "trials": cell.num_trials,
     }
 
@@ -186,15 +195,17 @@ def _robustness(analysis: Analysis) -> dict[str, Any]:
 def _speedup(analysis: Analysis) -> dict[str, Any] | None:
     if analysis.baseline is None:
         return None
-    board, rules = analysis.board, analysis.scorer.rules
-    baseline = board.times.submissions.index(analysis.baseline)
-    values = robustness.speedups(board.time_s, baseline, rules, analysis.scorer.ruleset)
-    means = robustness.geometric_mean(values)
+    means = robustness.geometric_mean(analysis.speedups)
     return {
         "baseline": analysis.baseline,
         "submissions": {
-            name: {"geometric_mean": float(mean), "workloads": dict(zip(rules.base, row.tolist(), strict=True))}
-            for name, mean, row in zip(board.times.submissions, means, values, strict=True)
+            name: {
+                "geometric_mean": float(mean),
+                "workloads": {
+                    workload: _finite(value) for workload, value in zip(analysis.scorer.rules.base, row, strict=True)
+                },
+            }
+            for name, mean, row in zip(analysis.board.times.submissions, means, analysis.speedups.tolist(), strict=True)
         },
     }
 
@@ -222,7 +233,7 @@ def _anomalies(analysis: Analysis) -> dict[str, Any]:
         "counts": {kind.name.lower(): number for kind, number in counts.items()},
         "meaning": {kind.name.lower(): kind.value for kind in counts},
         "found": [
-            {"kind": one.kind.name.lower(), "path": _path(one.path, folders), "detail": one.detail}
+            {"kind": one.kind.name.lower(), "path": _path(one.path, folders), "detail": find.printable(one.detail)}
             for one in analysis.anomalies
         ],
     }
@@ -232,8 +243,8 @@ def _path(path: Path, folders: Mapping[str, Path]) -> str:
     """From the submission on: what is above is somebody's machine."""
     for name, folder in folders.items():
         if path.is_relative_to(folder):
-            return "/".join([name, *path.relative_to(folder).parts])
-    return path.name
+            return find.printable("/".join([name, *path.relative_to(folder).parts]))
+    return find.printable(path.name)
 
 
 def _by_name(board: Board, values: np.ndarray) -> dict[str, Any]:

@@ -118,6 +118,11 @@ def _parse(header: bytes, lines: Sequence[bytes], metric: str) -> dict[str, np.n
         quote_char=None,
         encoding="utf8-lossy",
     )
+    if len(table) != len(lines):
+        # The parser sees other lines than we do; one by one there is nothing to confuse.
+        halves = [lines[: len(lines) // 2], lines[len(lines) // 2 :]] if len(lines) > 1 else []
+        parts = [_parse(header, half, metric) for half in halves] or [dict.fromkeys(present, np.array([np.nan]))]
+        return {name: np.concatenate([part[name] for part in parts]) for name in present}
     return {name: table[place].to_numpy() for name, place in places.items()}
 
 

@@ -14,12 +14,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from algoperf_scoring import evaluation_files
 from algoperf_scoring.anomalies import Anomaly, Kind
 from algoperf_scoring.rules import Rules
 
 FRAMEWORKS = ("jax", "pytorch")
-_STUDY = re.compile(r"study_(\d+)")
-_TRIAL = re.compile(r"trial_(\d+)")
+_STUDY = re.compile(r"study_(0|[1-9]\d*)")
+_TRIAL = re.compile(r"trial_(0|[1-9]\d*)")
 _WORKLOAD = re.compile(rf"(.+)_({'|'.join(FRAMEWORKS)})")
 # Deep enough for a board inside a repository's clone.
 _MAX_DEPTH = 6
@@ -52,10 +53,13 @@ def submission_folders(logs: Sequence[Path]) -> tuple[dict[str, Path], list[Anom
     anomalies: list[Anomaly] = []
     for path in logs:
         if not path.is_dir():
-            raise ValueError(f"There is no folder {path}; name a folder of logs, <submission>/study_<k>/….")
+            problem = "is no folder" if path.exists() else "does not exist"
+            raise ValueError(f"{path} {problem}; name a folder of logs, <submission>/study_<k>/….")
         # Resolved, so that a submission has a name although it was called ".".
         found, others = _search(path.resolve(), _MAX_DEPTH, set())
         if not found:
+            if inside := [one for one in (path.resolve(), *path.resolve().parents) if _STUDY.fullmatch(one.name)]:
+                raise ValueError(f"{path} is one study or part of one; name its submission, {inside[-1].parent}.")
             raise ValueError(
                 f"{path} holds no study_<k> folder; name a folder of logs, "
                 "<submission>/study_<k>/<workload>_<framework>/trial_<n>, or one above it."
@@ -90,13 +94,18 @@ def _names(folders: Sequence[Path]) -> dict[str, Path]:
     """The folders by name; where a name is taken twice, with as many parents as tell them apart."""
     length = dict.fromkeys(folders, 1)
     while True:
-        names = {folder: "/".join(folder.parts[-length[folder] :]) for folder in folders}
+        names = {folder: printable("/".join(folder.parts[-length[folder] :])) for folder in folders}
         taken = Counter(names.values())
         twice = [folder for folder in folders if taken[names[folder]] > 1]
         if not twice:
             return {name: folder for folder, name in names.items()}
         for folder in twice:
             length[folder] += 1
+
+
+def printable(name: str) -> str:
+    """A file name may hold bytes that are no text in any encoding."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def trial_folders(
@@ -108,7 +117,8 @@ def trial_folders(
         submission: its name.
         folder: its logs.
         rules: say which workloads there are.
-        framework: leave out the other one; None takes, for each workload, the one with more trials.
+        framework: leave out the other one; None takes, for each workload, the one in which more trials have a file of
+            evaluations.
     """
     anomalies: list[Anomaly] = []
     trials = [
@@ -155,13 +165,17 @@ def _trials(submission: str, study: int, folder: Path, anomalies: list[Anomaly])
 def _one_framework(trials: list[TrialFolder], folder: Path, anomalies: list[Anomaly]) -> Iterable[TrialFolder]:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for trial in trials:
-        counts[trial.workload][trial.framework] += 1
+        counts[trial.workload].setdefault(trial.framework, 0)
+    in_both = {workload for workload, count in counts.items() if len(count) > 1}
+    for trial in trials:
+        if trial.workload in in_both:
+            counts[trial.workload][trial.framework] += (trial.path / evaluation_files.NAME).is_file()
     # Of as many trials in both, the first in the alphabet: a rule that no file system changes.
     chosen = {workload: min(count, key=lambda name: (-count[name], name)) for workload, count in counts.items()}
     for workload, count in sorted(counts.items()):
-        if len(count) > 1:
+        if workload in in_both:
             left_out = ", ".join(f"{number} of {name}" for name, number in sorted(count.items()))
-            detail = f"{workload}: {left_out} trials; scored: {chosen[workload]}"
+            detail = f"{workload}: {left_out} trials with evaluations; scored: {chosen[workload]}"
             anomalies.append(Anomaly(folder, Kind.BOTH_FRAMEWORKS, detail))
     return (trial for trial in trials if trial.framework == chosen[trial.workload])
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +18,9 @@ from algoperf_scoring.anomalies import Anomaly, Kind
 from algoperf_scoring.evaluations import Evaluations
 from algoperf_scoring.rules import Rules
 
-# How a trial ends when it was not the algorithm's doing or the algorithm failed; see the logs' layout.
-FAILURES = ("error", "oom", "infrastructure")
+# How a trial ends when the submission failed, and when the machine did: then it has no result yet.
+_FAILURES = ("error", "oom")
+_INFRASTRUCTURE = "infrastructure"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +31,13 @@ class Trial:
         folder: where it lies.
         rows: where its evaluations are in the logs' arrays.
         end_reason: as trial.json says; None in logs that have none.
+        is_running: whether trial.json says that it has not ended.
     """
 
     folder: find.TrialFolder
     rows: slice
     end_reason: str | None = None
+    is_running: bool = False
 
     @property
     def num_evaluations(self) -> int:
@@ -41,10 +45,17 @@ class Trial:
         return int(self.rows.stop - self.rows.start)
 
     @property
+    def is_unfinished(self) -> bool:
+        """Whether it may still reach what it has not reached: it runs, was killed, or was stopped by the machine."""
+        return self.is_running or self.end_reason == _INFRASTRUCTURE
+
+    @property
     def has_crashed(self) -> bool:
         """Whether it failed; without trial.json, whether it ended at or before its first evaluation."""
+        if self.is_unfinished:
+            return False
         if self.end_reason is not None:
-            return self.end_reason in FAILURES or self.num_evaluations == 0
+            return self.end_reason in _FAILURES or self.num_evaluations == 0
         return self.num_evaluations <= 1
 
 
@@ -59,7 +70,7 @@ class Logs:
         trials: sorted.
         evaluations: of all trials.
         anomalies: sorted.
-        sha256: of the trials' paths and files: the same logs have the same, wherever they lie.
+        sha256: of the trials' paths, from the submission on, and of their evaluations.
     """
 
     rules: Rules
@@ -96,12 +107,14 @@ def read(folders: Sequence[Path], rules: Rules, ruleset: str, framework: str | N
     anomalies += odd
     stops = np.cumsum([0, *(len(rows) for rows in parts)]).tolist()
     trials = [
-        Trial(folder=folder, rows=slice(start, stop), end_reason=_end_reason(folder.path))
+        Trial(folder=folder, rows=slice(start, stop), **_ending(folder.path))
         for folder, (start, stop) in zip(trial_folders, pairwise(stops), strict=True)
     ]
     rows = evaluations.concatenate(parts)
     anomalies += _numbers(submissions, trials, rules, ruleset)
     anomalies += _after_budget(trials, rows, rules, ruleset)
+    anomalies += _copies(trials, digests)
+    anomalies += (Anomaly(trial.folder.path, Kind.UNFINISHED) for trial in trials if trial.is_unfinished)
     return Logs(
         rules=rules,
         ruleset=ruleset,
@@ -121,32 +134,55 @@ def _digest(folders: Sequence[find.TrialFolder], digests: Sequence[str]) -> str:
     return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
-def _end_reason(folder: Path) -> str | None:
-    """What trial.json says; None for a trial that runs, was killed, or was written by others."""
+def _ending(folder: Path) -> dict[str, Any]:
+    """What trial.json says of the end; nothing in the logs of others, and if it is damaged."""
     try:
-        reason = json.loads((folder / "trial.json").read_bytes()).get("end_reason")
+        record = json.loads((folder / "trial.json").read_bytes())
+        reason, state = record.get("end_reason"), record.get("state")
     except (OSError, ValueError, AttributeError, RecursionError):
-        return None
-    return reason if isinstance(reason, str) else None
+        return {}
+    return {"end_reason": reason if isinstance(reason, str) else None, "is_running": state == "running"}
 
 
 def _numbers(submissions: Mapping[str, Path], trials: Sequence[Trial], rules: Rules, ruleset: str) -> Iterator[Anomaly]:
-    """Studies and trials that are missing, or more than asked for."""
-    expected = rules.rulesets[ruleset]
-    studies: dict[tuple[str, str], Counter[int]] = defaultdict(Counter)
+    """Workloads, studies and trials that are missing, or more than asked for."""
+    found: dict[tuple[str, str], Counter[int]] = defaultdict(Counter)
     for trial in trials:
-        found = studies[trial.folder.submission, trial.folder.workload]
-        found[trial.folder.study] += trial.num_evaluations > 0
-    for (submission, workload), found in studies.items():
-        folder = submissions[submission]
-        if len(found) < expected.studies:
-            yield Anomaly(folder, Kind.MISSING_STUDY, f"{workload}: {len(found)} of {expected.studies} studies")
-        elif len(found) > expected.studies:
-            yield Anomaly(folder, Kind.EXTRA_STUDY, f"{workload}: {len(found)} of {expected.studies} studies")
-        for study, number in found.items():
+        found[trial.folder.submission, trial.folder.workload][trial.folder.study] += trial.num_evaluations > 0
+    for submission, folder in submissions.items():
+        missing = [workload for workload in rules.scored if (submission, workload) not in found]
+        if len(missing) == len(rules.scored):
+            yield Anomaly(folder, Kind.NOTHING_SCORED)
+            continue
+        yield from (Anomaly(folder, Kind.MISSING_WORKLOAD, workload) for workload in missing)
+        for workload in rules.scored:
+            yield from _number_of_studies(
+                folder, workload, found.get((submission, workload), Counter()), rules, ruleset
+            )
+
+
+def _number_of_studies(
+    folder: Path, workload: str, studies: Counter[int], rules: Rules, ruleset: str
+) -> Iterator[Anomaly]:
+    expected = rules.rulesets[ruleset]
+    if studies and len(studies) != expected.studies:
+        kind = Kind.MISSING_STUDY if len(studies) < expected.studies else Kind.EXTRA_STUDY
+        yield Anomaly(folder, kind, f"{workload}: {len(studies)} of {expected.studies} studies")
+    for study, number in studies.items():
+        if number != expected.trials:
             kind = Kind.MISSING_TRIAL if number < expected.trials else Kind.EXTRA_TRIAL
-            if number != expected.trials:
-                yield Anomaly(folder, kind, f"{workload}, study {study}: {number} of {expected.trials} trials")
+            yield Anomaly(folder, kind, f"{workload}, study {study}: {number} of {expected.trials} trials")
+
+
+def _copies(trials: Sequence[Trial], digests: Sequence[str]) -> Iterator[Anomaly]:
+    """Trials that cannot be two: their files are the same."""
+    seen: dict[str, Trial] = {}
+    for trial, digest in zip(trials, digests, strict=True):
+        if trial.num_evaluations:
+            first = seen.setdefault(digest, trial)
+            if first is not trial:
+                same = f"{first.folder.submission}/{'/'.join(first.folder.path.parts[-3:])}"
+                yield Anomaly(trial.folder.path, Kind.SAME_FILE, same)
 
 
 def _after_budget(trials: Sequence[Trial], rows: Evaluations, rules: Rules, ruleset: str) -> Iterator[Anomaly]:

@@ -40,13 +40,17 @@ class Provenance:
 
 
 def read(logs: Logs) -> Provenance:
-    """Reads the first metadata file of every trial; one that is missing or damaged says nothing."""
+    """Reads what every trial said of itself when it began; a file that is missing or damaged says nothing."""
     machines: Counter[str] = Counter()
     anomalies: list[Anomaly] = []
     for trial in logs.trials:
-        metadata = _metadata(trial.folder.path)
+        metadata = _read(trial.folder.path / "meta_data_0.json")
         machines[json.dumps(_machine(metadata, trial))] += 1
         anomalies += _doubts(metadata, trial, logs)
+        flags = _read(trial.folder.path / "flags_0.json")
+        told = flags.get("ruleset", flags.get("tuning_ruleset"))
+        if told in logs.rules.rulesets and told != logs.ruleset:
+            anomalies.append(Anomaly(trial.folder.path, Kind.OTHER_RULESET, str(told)))
     return Provenance(
         machines=[
             {**json.loads(machine), "trials": number}
@@ -78,14 +82,18 @@ def _doubts(metadata: Mapping[str, Any], trial: Trial, logs: Logs) -> Iterator[A
     told = facts.get("validation") if isinstance(facts, dict) else metadata.get("workload.validation_target_value")
     if isinstance(told, int | float) and told != target:
         yield Anomaly(trial.folder.path, Kind.OTHER_TARGET, f"{told!s:.20}; it is scored by {target:g}")
+    budget_s = logs.rules.workloads[trial.folder.workload].budget_s
+    told = metadata.get("workload.max_allowed_runtime_sec")
+    if isinstance(told, int | float) and told != budget_s:
+        yield Anomaly(trial.folder.path, Kind.OTHER_BUDGET, f"{told!s:.20} s; it is scored by {budget_s:g} s")
     clock = metadata.get("clock") or _OFFICIAL_CLOCK
     if clock != _OFFICIAL_CLOCK:
         yield Anomaly(trial.folder.path, Kind.OTHER_CLOCK, str(clock))
 
 
-def _metadata(folder: Path) -> Mapping[str, Any]:
+def _read(path: Path) -> Mapping[str, Any]:
     try:
-        data = json.loads((folder / "meta_data_0.json").read_bytes())
+        data = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}

@@ -118,7 +118,8 @@ def speedups(time_s: np.ndarray, baseline: int, rules: Rules, ruleset: str) -> n
     """How many times faster than the baseline each submission is on each base workload, float64 (…, S, B).
 
     A workload that was not reached counts one second more than its budget (as the public scoring has it, with the
-    budgets of its rules version); above 1 is faster, and where neither reached it the speed-up is 1.
+    budgets of its rules version); above 1 is faster, and where neither reached it the speed-up is 1. It is NaN where
+    neither has data.
 
     Args:
         time_s: float64 (…, S, W), medians; inf or NaN where there is no time.
@@ -129,12 +130,17 @@ def speedups(time_s: np.ndarray, baseline: int, rules: Rules, ruleset: str) -> n
     limit = np.array([rules.budget_s(workload, ruleset) + 1 for workload in rules.base])
     base = time_s[..., : len(rules.base)]
     spent = np.maximum(np.where(np.isfinite(base), base, limit), _LEAST_S)
-    return spent[..., baseline : baseline + 1, :] / spent
+    has_none = np.isnan(base)
+    return np.where(
+        has_none & has_none[..., baseline : baseline + 1, :], np.nan, spent[..., baseline : baseline + 1, :] / spent
+    )
 
 
 def geometric_mean(values: np.ndarray) -> np.ndarray:
-    """Over the last axis."""
-    return np.exp(np.log(values).mean(axis=-1))
+    """Over the last axis, without NaN; 1 where there is nothing."""
+    is_there = ~np.isnan(values)
+    logarithms = np.log(np.where(is_there, values, 1.0))
+    return np.exp(logarithms.sum(axis=-1) / np.maximum(is_there.sum(axis=-1), 1))
 
 
 def kendall_tau(first: np.ndarray, second: np.ndarray) -> float:
@@ -148,10 +154,10 @@ def kendall_tau(first: np.ndarray, second: np.ndarray) -> float:
     return float((one * other).sum() / scale)
 
 
-def _by_name(names: Sequence[str], score: np.ndarray) -> dict[str, float]:
-    return dict(zip(names, score.tolist(), strict=True))
-
-
 def ranks(scores: Mapping[str, float]) -> dict[str, int]:
     """Ranks from 1; equal scores share the better one."""
     return {name: 1 + sum(other > score for other in scores.values()) for name, score in scores.items()}
+
+
+def _by_name(names: Sequence[str], score: np.ndarray) -> dict[str, float]:
+    return dict(zip(names, score.tolist(), strict=True))

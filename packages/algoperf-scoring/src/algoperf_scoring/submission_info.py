@@ -10,6 +10,7 @@ from typing import Any
 # The second spelling is met as often as a missing file.
 _NAMES = ("submission_info.yml", "submission_info.yaml", "submissions_info.yml", "submissions_info.yaml")
 _FIELDS = ("submission_name", "authors", "affiliations", "version", "ruleset", "framework", "description")
+_LONGEST = 2_000
 # In the repository of published results, logs/<ruleset>/<name> and submissions/<ruleset>/<name> lie side by side.
 _LOGS, _SUBMISSIONS = "logs", "submissions"
 
@@ -61,6 +62,9 @@ def _candidates(folder: Path) -> Iterable[Path]:
 
 
 def _text(value: Any) -> str:
-    """A value in a line; of a list, its members. Lists in lists are not taken apart: YAML's may hold themselves."""
+    """A value in a line; of a list its members, of a mapping in it the name: nothing else was asked for."""
     members = value if isinstance(value, list) else [value]
-    return ", ".join(" ".join(str(member).split()) for member in members if member is not None)
+    names = [member.get("name") if isinstance(member, dict) else member for member in members]
+    # Lists in lists are left out as well: YAML's may hold themselves, or grow without end.
+    texts = [" ".join(str(name).split()) for name in names if name is not None and not isinstance(name, list | dict)]
+    return ", ".join(text for text in texts if text)[:_LONGEST]

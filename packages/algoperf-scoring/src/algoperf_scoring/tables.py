@@ -21,6 +21,7 @@ def _scores(board: Board, drawn: Bootstrap) -> pl.DataFrame:
     order = board.ranking
     return pl.DataFrame(
         {
+            "rank": [board.ranks[row] for row in order],
             "submission": [board.times.submissions[row] for row in order],
             "score": board.score[order],
             "score_grid": board.grid_score[order],
@@ -42,6 +43,7 @@ def _times(board: Board) -> pl.DataFrame:
             "ratio": cell.ratio,
             "reason": cell.reason and cell.reason.value,
             "detail": cell.detail,
+            "frameworks": " ".join(cell.frameworks),
             "complete": cell.is_complete,
             "trials": cell.num_trials,
             **{f"study_{study}_s": cell.studies_s.get(study) for study in board.times.studies},
@@ -66,6 +68,7 @@ def _trials(board: Board) -> pl.DataFrame:
             "reached_at_evaluation": hit.index if hit.index >= 0 else None,
             "time_to_target_s": hit.time_s,
             "after_budget": hit.is_late,
+            "counts": trial.folder.number == board.cells[submission, workload].selected.get(study),
         }
         for (submission, workload, study), trials in board.times.trials.items()
         for trial, hit in trials

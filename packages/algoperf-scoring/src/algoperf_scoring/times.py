@@ -107,7 +107,10 @@ def select(hits: Sequence[Hit], selection: Selection) -> Hit:
 
 
 def study_times(logs: Logs, selection: Selection = Selection.FASTEST, easier: float = 0.0) -> StudyTimes:
-    """The time of each study, with arguments as for `hits`. A study none of whose trials could be read is not there."""
+    """The time of each study, with arguments as for `hits`.
+
+    A study is not there if none of its trials could be read, or if none reached the target and one has not ended.
+    """
     trials: dict[tuple[str, str, int], list[tuple[Trial, Hit]]] = {}
     for trial, hit in zip(logs.trials, hits(logs, selection, easier), strict=True):
         key = (trial.folder.submission, trial.folder.workload, trial.folder.study)
@@ -117,9 +120,10 @@ def study_times(logs: Logs, selection: Selection = Selection.FASTEST, easier: fl
     rows = {name: index for index, name in enumerate(submissions)}
     time_s = np.full((len(submissions), len(workloads), len(studies)), np.nan)
     for (submission, workload, study), found in trials.items():
-        if any(trial.num_evaluations for trial, _ in found):
-            where = rows[submission], workloads.index(workload), studies.index(study)
-            time_s[where] = select([one for _, one in found], selection).time_s
+        selected = select([one for _, one in found], selection)
+        may_still_reach = selected is NEVER and any(trial.is_unfinished for trial, _ in found)
+        if any(trial.num_evaluations for trial, _ in found) and not may_still_reach:
+            time_s[rows[submission], workloads.index(workload), studies.index(study)] = selected.time_s
     return StudyTimes(submissions=submissions, workloads=workloads, studies=studies, time_s=time_s, trials=trials)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from enum import StrEnum
@@ -215,6 +216,9 @@ def demo(
 
 def main(arguments: list[str] | None = None) -> None:
     """The command `algoperf-orchestrate`. Leaves by SystemExit."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names from logs may hold what a terminal cannot show.
+        sys.stdout.reconfigure(errors="replace")
     with one_sentence():
         app(_one_value_each(sys.argv[1:] if arguments is None else arguments), prog_name="algoperf-orchestrate")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -48,17 +49,21 @@ CompatOption = Annotated[
         show_default="the fastest trial within its budget",
     ),
 ]
-MissingOption = Annotated[MissingName, typer.Option(help="What studies count that the logs lack.")]
+MissingOption = Annotated[
+    MissingName, typer.Option(help="How to count studies that are missing: not at all, or as not reached.")
+]
 FrameworkOption = Annotated[
     Framework | None,
     typer.Option(help="Read only logs of this one.", show_default="of a workload in both, the one with more trials"),
 ]
-SeedOption = Annotated[int, typer.Option(help="Seed of the resampling that intervals come from.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the resampling that intervals come from.")]
 
 
 @app.command()
 def score(
-    logs: Annotated[list[Path], typer.Argument(metavar="LOGS…", help="Folders of submissions, or of boards of them.")],
+    logs: Annotated[
+        list[Path], typer.Argument(metavar="LOGS…", help="Folders that hold logs: submissions, or folders of them.")
+    ],
     rules: RulesOption = None,
     ruleset: RulesetOption = None,
     compat: CompatOption = None,
@@ -69,10 +74,11 @@ def score(
     ] = None,
     seed: SeedOption = 0,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write all that is known; - prints it.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", dir_okay=False, help="Write everything as JSON; - prints it."),
     ] = None,
-    csv: Annotated[Path | None, typer.Option(metavar="DIR", help="Write tables.")] = None,
-    html: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a page with charts.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="DIR", file_okay=False, help="Write tables as CSV.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="DIR", file_okay=False, help="Write a page with charts.")] = None,
 ) -> None:
     """Score logs: a leaderboard, how sure it is, and what is wrong with the logs."""
     with _without_collection():
@@ -92,12 +98,17 @@ def compare(
     missing: MissingOption = MissingName.DROP,
     framework: FrameworkOption = None,
     seed: SeedOption = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare two submissions: how many times faster A is than B, on each workload and in all."""
     from algoperf_orchestrator import compare as comparing
 
     request = _request([], rules, ruleset, compat, missing, framework, seed)
-    comparing.show(*comparing.compare(first, second, request))
+    board, result = comparing.compare(first, second, request)
+    if as_json:
+        typer.echo(json.dumps(comparing.as_data(result), indent=2))
+    else:
+        comparing.show(board, result)
 
 
 @contextmanager

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -38,6 +40,13 @@ def _only(path: Path) -> Path:
     return next(iter(found.values()))
 
 
+def as_data(result: Comparison) -> dict[str, Any]:
+    """The comparison as plain data; a time that there is not is None."""
+    data = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(result).items()}
+    data["time_s"] = [[one if math.isfinite(one) else None for one in times] for times in data["time_s"]]
+    return data
+
+
 def show(board: Board, result: Comparison) -> None:
     """Prints the times, the speed-ups and what they amount to."""
     console = Console(highlight=False, markup=False)
@@ -48,20 +57,14 @@ def show(board: Board, result: Comparison) -> None:
 
 def _table(board: Board, result: Comparison) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("time to target (s)")
+    table.add_column("time to target (s)", overflow="fold")
     for name in (*result.names, "speed-up"):
         table.add_column(name, justify="right", overflow="fold")
     table.add_column("95 % interval", justify="right", no_wrap=True)
-    table.add_column("faster", justify="right", no_wrap=True)
+    table.add_column("faster in", justify="right", no_wrap=True)
     for column, workload in enumerate(result.workloads):
-        low, high = result.interval[column]
-        table.add_row(
-            workload,
-            *(_time(board, name, workload) for name in result.names),
-            f"{result.speedup[column]:.3f}",
-            f"{low:.3f}–{high:.3f}" if result.num_studies > 1 else "",
-            f"{result.faster[column]:.0%}" if result.num_studies > 1 else "",
-        )
+        times = [_time(board, name, workload) for name in result.names]
+        table.add_row(workload, *times, *_speedup(result, column))
     return table
 
 
@@ -72,19 +75,41 @@ def _time(board: Board, submission: str, workload: str) -> str:
     return "" if cell.reason is None else cell.reason.value.replace("_", " ")
 
 
-def _sentences(board: Board, result: Comparison) -> Sequence[str]:
+def _speedup(result: Comparison, column: int) -> list[str]:
+    """Where one missed its target, its budget stands for its time: the speed-up is a bound."""
+    reached = np.isfinite(result.time_s[:, column])
+    if not reached.any():
+        return ["–", "", ""]
+    bound = "" if reached.all() else "≥ " if reached[0] else "≤ "
+    low, high = result.interval[column]
+    chances = [f"{low:.3f}–{high:.3f}", f"{result.faster[column]:.0%}"]
+    return [f"{bound}{result.speedup[column]:.3f}", *(chances if result.num_studies[column] > 1 else ["", ""])]
+
+
+def _sentences(board: Board, result: Comparison) -> Iterator[str]:
     first, second = result.names
     low, high = result.mean_interval
-    sure = f" (95 % interval {low:.3f} to {high:.3f})" if result.num_studies > 1 else ""
-    lines = [
-        "",
-        f"{first} is {result.mean:.3f} times as fast as {second}{sure}: faster on {result.num_faster}, slower on "
-        f"{result.num_slower} of {len(result.workloads)} workloads.",
-        "Above 1, the first is faster; means are geometric; a target that was missed counts its budget.",
-    ]
-    if result.num_studies == 1:
-        lines.append("A single study says nothing about chance; run more studies for intervals.")
-    clocks = {trial.folder.framework for trial in board.logs.trials}
-    if len(clocks) > 1:
-        lines.append("The two were run in different frameworks, whose speed is part of the difference.")
-    return lines
+    has_chances = (result.num_studies > 1).any()
+    interval = f" (95 % interval {low:.3f} to {high:.3f})" if has_chances else ""
+    yield ""
+    yield (
+        f"{first} is {result.mean:.3f} times as fast as {second}{interval}: faster on {result.num_faster}, slower on "
+        f"{result.num_slower} of {len(result.workloads)} workload{'s' * (len(result.workloads) != 1)}."
+    )
+    if not has_chances:
+        yield "A single study says nothing about chance; run more studies for intervals."
+    elif low <= 1 <= high:
+        yield f"That does not tell them apart: {first} is faster in {result.mean_faster:.0%} of resampled comparisons."
+    else:
+        yield f"{first} is faster in {result.mean_faster:.0%} of resampled comparisons."
+    yield "Means are geometric; a missed target counts its budget (≥ and ≤), and the rules on the field do not apply."
+    if result.left_out:
+        yield f"Without logs of either, and left out: {', '.join(result.left_out)}."
+    if mixed := _in_different_frameworks(board, result):
+        where = "all" if len(mixed) == len(result.workloads) else ", ".join(mixed)
+        yield f"In different frameworks, whose speed is part of the difference: {where}."
+
+
+def _in_different_frameworks(board: Board, result: Comparison) -> list[str]:
+    found = {name: [board.cells[one, name].frameworks for one in result.names] for name in result.workloads}
+    return [name for name, (one, other) in found.items() if one and other and one != other]

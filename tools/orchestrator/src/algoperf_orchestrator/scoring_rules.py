@@ -64,19 +64,20 @@ def choose(logs: Sequence[Path], rules: str | None, ruleset: TuningRuleset | Non
     told = list(_told(logs)) if rules is None or ruleset is None else []
     if rules is None:
         options = f"--rules {'|'.join((*published_rules.PUBLISHED, MINI))}"
-        rules = _agreed([MINI if one.get("scale") == MINI else one.get("rules") for one in told], options)
+        rules = _agreed("rules", [MINI if one.get("scale") == MINI else one.get("rules") for one in told], options)
     if ruleset is None:
-        name = _agreed([one.get("ruleset", one.get("tuning_ruleset")) for one in told], "--ruleset external|self")
-        ruleset = TuningRuleset(name)
+        names = [one.get("ruleset", one.get("tuning_ruleset")) for one in told]
+        known = [name for name in names if name in set(TuningRuleset)]
+        ruleset = TuningRuleset(_agreed("rulesets", known, "--ruleset external|self"))
     return rules_by_name(rules), ruleset.value
 
 
-def _agreed(told: Sequence[str | None], options: str) -> str:
-    values = sorted({value for value in told if value})
+def _agreed(what: str, told: Sequence[object], options: str) -> str:
+    values = sorted({value for value in told if isinstance(value, str) and value})
     if not values:
-        raise ValueError(f"The logs do not say by which rules they were run; choose with {options}.")
+        raise ValueError(f"The logs do not say by which {what} they were run; choose with {options}.")
     if len(values) > 1:
-        raise ValueError(f"The logs were run under different rules ({', '.join(values)}); choose with {options}.")
+        raise ValueError(f"The logs were run under different {what} ({', '.join(values)}); choose with {options}.")
     return values[0]
 
 
@@ -87,7 +88,7 @@ def _told(logs: Sequence[Path]) -> Iterator[dict[str, Any]]:
         for path in sorted(folder.glob("study_*/*/trial_*/flags_0.json")):
             try:
                 flags = json.loads(path.read_bytes())
-            except (OSError, ValueError):
+            except (OSError, ValueError, RecursionError):
                 continue
             if isinstance(flags, dict):
                 yield flags

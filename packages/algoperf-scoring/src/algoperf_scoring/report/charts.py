@@ -63,7 +63,7 @@ def targets(data: Mapping[str, Any], series: dict[str, Series]) -> Chart:
             axes.plot(x, scores, linewidth=1.6, marker="o", markersize=3, clip_on=False, **svg.line(series[name]))
         labels = [f"{100 * shift['easier']:+g}".replace("-", "−") if shift["easier"] else "0" for shift in shifts]
         axes.set(xlim=(-0.3, len(shifts) - 0.7), ylim=(0, 1.02), xticks=x, xticklabels=labels)
-        svg.head(figure, "score", "shaded: harder targets, lower bounds" if num_harder else "")
+        svg.head(figure, "score", "shaded: harder targets, cut off" if num_harder else "")
         axes.set_xlabel("targets easier by, in per cent", loc="right")
         axes.grid(visible=False, axis="x")
         letters.at_end(axes, {name: shifts[-1]["score"][name] for name in series}, series)

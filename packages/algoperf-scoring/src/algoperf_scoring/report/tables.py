@@ -8,7 +8,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from algoperf_scoring import robustness
 from algoperf_scoring.report import colours, words
 
 Data = Mapping[str, Any]
@@ -58,12 +57,17 @@ def changes(data: Data, left_out: str) -> dict[str, dict[str, Change]]:
     """By what is left out ("without_workload" and so on), and by submission."""
     result = {}
     for name, scores in data["robustness"][left_out].items():
-        before = robustness.ranks({one: data["submissions"][one]["score"] for one in scores})
-        after = robustness.ranks(scores)
+        before = ranks({one: data["submissions"][one]["score"] for one in scores})
+        after = ranks(scores)
         result[name] = {
             one: Change(score=score, rank=after[one], up=before[one] - after[one]) for one, score in scores.items()
         }
     return result
+
+
+def ranks(scores: Mapping[str, float]) -> dict[str, int]:
+    """Ranks from 1; equal scores share the better one."""
+    return {name: 1 + sum(other > score for other in scores.values()) for name, score in scores.items()}
 
 
 def num_changed(found: Mapping[str, Mapping[str, Change]]) -> int:

@@ -26,6 +26,7 @@ REASONS = {
     "base_missed": ("base missed", "This variant counts nothing, because its base workload was not reached"),
     "over_budget": ("over budget", "The target was reached only after the budget was spent"),
     "crashed": ("crashed", "The runs that missed the target ended with an error, or before they began to learn"),
+    "unfinished": ("unfinished", "The target was not reached yet, and trials have not ended"),
     "no_data": ("no data", "The logs hold none of it"),
     "incomplete": ("incomplete", "Too many studies are missing"),
 }
