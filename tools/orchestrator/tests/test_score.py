@@ -54,7 +54,7 @@ def test_the_leaderboard_is_printed_from_the_best_to_the_worst(cli: Cli, board: 
     assert [row[:4] for row in rows] == [["1", "quick", "jax", "0.2500"], ["2", "slow", "jax", "0.2083"]]
     (quick, slow) = (line.split() for line in lines if line.startswith(("quick", "slow")))
     (fastest,) = (line.split() for line in lines if line.startswith("fastest (s)"))
-    assert fastest == ["fastest", "(s)", "500", "1,100", "9,100"]
+    assert fastest == ["fastest", "(s)", "600", "1,100", "9,100"]
     assert quick == ["quick", "1.00", *["no", "data"] * 5, "1.00", "missed"]
     assert slow == ["slow", *["no", "data"] * 6, "2.00", "1.00"]
     assert "missed: target not reached; no data: no trials." in result.out
