@@ -62,7 +62,7 @@ SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the resampling tha
 @app.command()
 def score(
     logs: Annotated[
-        list[Path], typer.Argument(metavar="LOGS…", help="Folders that hold logs: submissions, or folders of them.")
+        list[Path], typer.Argument(metavar="LOGS", help="Folders that hold logs: submissions, or folders of them.")
     ],
     rules: RulesOption = None,
     ruleset: RulesetOption = None,

@@ -1,6 +1,5 @@
 """What the user can mend is told in a sentence; all else is a bug and keeps its traceback."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +14,6 @@ def one_sentence() -> Iterator[None]:
     """Turns an error that the user can mend into its sentence on stderr and exit code 2."""
     try:
         yield
-    except BrokenPipeError:
-        # Whoever reads our output has seen enough, such as `head`; nothing more is to be flushed into it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except Exception as error:
         if not _can_be_mended(error):
             raise
