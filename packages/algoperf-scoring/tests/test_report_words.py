@@ -56,20 +56,22 @@ def test_machines_in_words():
 
 
 @pytest.mark.parametrize(
-    ("scores", "text"),
+    ("scores", "studies", "text"),
     [
         (
             {"a": 0.9, "b": 0.8},
+            3,
             "a is first with a score of 0.9000, 95 % interval 0.7000 to 1.0000; it comes first in 60.0 %",
         ),
-        ({"a": 0.9, "b": 0.9, "c": 0.9}, "a, b and c are first with a score of 0.9000."),
-        ({"a": 0.5}, "a is first with a score of 0.5000; with nobody to compare with"),
-        ({"a": 0.0, "b": 0.0}, "No submission reached a target"),
+        ({"a": 0.9, "b": 0.8}, 1, "a is first with a score of 0.9000."),
+        ({"a": 0.9, "b": 0.9, "c": 0.9}, 3, "a, b and c are first with a score of 0.9000."),
+        ({"a": 0.5}, 3, "a is first with a score of 0.5000; with nobody to compare with"),
+        ({"a": 0.0, "b": 0.0}, 3, "No submission reached a target"),
     ],
 )
-def test_headline(scores, text):
+def test_headline(scores, studies, text):
     data = {
-        "bootstrap": {"level": 0.95},
+        "bootstrap": {"level": 0.95, "studies": studies},
         "submissions": {
             name: {
                 "score": score,

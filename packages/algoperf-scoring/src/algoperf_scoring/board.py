@@ -93,6 +93,11 @@ class Board:
         """Of each submission, from 1; equal scores share the better one."""
         return [1 + int((self.score > one).sum()) for one in self.score]
 
+    @property
+    def most_studies(self) -> int:
+        """The largest number of studies that any submission has of any workload; one says nothing about chance."""
+        return max((len(cell.studies_s) for cell in self.cells.values()), default=0)
+
     @cached_property
     def cells(self) -> Mapping[tuple[str, str], Cell]:
         """By submission and workload."""

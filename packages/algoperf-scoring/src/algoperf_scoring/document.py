@@ -163,6 +163,7 @@ def _profiles(board: Board) -> dict[str, Any]:
 def _bootstrap(analysis: Analysis) -> dict[str, Any]:
     board = analysis.board
     return {
+        "studies": board.most_studies,
         "resamples": bootstrap.RESAMPLES,
         "level": bootstrap.LEVEL,
         "seed": analysis.seed,

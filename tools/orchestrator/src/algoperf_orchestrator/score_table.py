@@ -82,7 +82,7 @@ def _leaderboard(analysis: Analysis) -> Table:
             board.times.submissions[row],
             _frameworks(analysis, board.times.submissions[row]),
             f"{board.score[row]:.4f}",
-            *(chances if _num_studies(analysis) > 1 else [""] * len(chances)),
+            *(chances if board.most_studies > 1 else [""] * len(chances)),
             f"{board.grid_score[row]:.4f}",
             *([f"{speedup[row]:.3f}"] if analysis.baseline is not None else []),
         )
@@ -93,11 +93,6 @@ def _frameworks(analysis: Analysis, submission: str) -> str:
     cells = analysis.board.cells
     found = {name for (other, _), cell in cells.items() if other == submission for name in cell.frameworks}
     return " ".join(sorted(found))
-
-
-def _num_studies(analysis: Analysis) -> int:
-    """The most that any submission has on any workload."""
-    return max((len(cell.studies_s) for cell in analysis.board.cells.values()), default=0)
 
 
 def _ratios(analysis: Analysis, width: int) -> Iterator[Table]:
@@ -159,7 +154,7 @@ def _notes(analysis: Analysis) -> Iterator[str]:
 
 
 def _chance_notes(analysis: Analysis) -> Iterator[str]:
-    num_studies = _num_studies(analysis)
+    num_studies = analysis.board.most_studies
     if len(analysis.board.times.submissions) == 1:
         yield "A score is relative to the field; of a single submission, it is the share of targets that it reached."
     if num_studies == 1:

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from algoperf_scoring.report import colours, words
+from algoperf_scoring.robustness import ranks
 
 Data = Mapping[str, Any]
 # A spread of step times between studies beyond this share is worth a look at the machines.
@@ -65,11 +66,6 @@ def changes(data: Data, left_out: str) -> dict[str, dict[str, Change]]:
     return result
 
 
-def ranks(scores: Mapping[str, float]) -> dict[str, int]:
-    """Ranks from 1; equal scores share the better one."""
-    return {name: 1 + sum(other > score for other in scores.values()) for name, score in scores.items()}
-
-
 def num_changed(found: Mapping[str, Mapping[str, Change]]) -> int:
     """In how many cases somebody's rank changes."""
     return sum(any(change.up for change in row.values()) for row in found.values())
@@ -86,7 +82,7 @@ def headline(data: Data) -> Markup:
     sentence = names + f" {'is' if len(first) == 1 else 'are'} first with a score of {words.score(best['score'])}"
     if len(submissions) == 1:
         return sentence + "; with nobody to compare with, that is the share of workloads that were reached."
-    if len(first) > 1:
+    if len(first) > 1 or data["bootstrap"]["studies"] <= 1:
         return sentence + "."
     low, high = best["interval"]
     level = words.percent(data["bootstrap"]["level"], 0)
