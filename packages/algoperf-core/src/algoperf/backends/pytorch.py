@@ -4,6 +4,7 @@ One process drives one device; several processes are started by torchrun and joi
 """
 
 import abc
+import atexit
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -49,6 +50,11 @@ def this_process() -> Process:
     return Process(use_ddp, rank, device, int(os.environ.get("WORLD_SIZE", "1")) if use_ddp else 1)
 
 
+def _leave_process_group() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 class TorchBackend(Backend):
     """The device of this process, joined with the others' under torchrun."""
 
@@ -61,6 +67,8 @@ class TorchBackend(Backend):
             torch.cuda.set_device(self.device)
         if self.process.use_ddp and not dist.is_initialized():
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+            # Its threads must end before the interpreter does: else the process may abort after all work is done.
+            atexit.register(_leave_process_group)
 
     @property
     def shards(self) -> Shards:
