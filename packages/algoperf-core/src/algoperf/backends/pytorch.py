@@ -6,6 +6,7 @@ One process drives one device; several processes are started by torchrun and joi
 import abc
 import atexit
 import os
+import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -32,6 +33,9 @@ from algoperf.spec import (
 )
 from algoperf.workload import EvalOutput, Workload
 
+# Far more than letting go of a tensor takes, and nothing beside the start of a process.
+_LETTING_GO_S = 0.2
+
 
 class Process(NamedTuple):
     """Which device this process has, and how many processes there are."""
@@ -51,8 +55,15 @@ def this_process() -> Process:
 
 
 def _leave_process_group() -> None:
+    """Before the interpreter ends.
+
+    Gloo's threads may still hold the tensors of the last collective, and take the interpreter's lock to let go of them.
+    One that takes it when the interpreter is ending aborts the process, after all work is done. Sleeping gives them the
+    lock.
+    """
     if dist.is_initialized():
         dist.destroy_process_group()
+    time.sleep(_LETTING_GO_S)
 
 
 class TorchBackend(Backend):
@@ -67,7 +78,6 @@ class TorchBackend(Backend):
             torch.cuda.set_device(self.device)
         if self.process.use_ddp and not dist.is_initialized():
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
-            # Its threads must end before the interpreter does: else the process may abort after all work is done.
             atexit.register(_leave_process_group)
 
     @property
