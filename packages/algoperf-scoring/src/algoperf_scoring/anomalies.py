@@ -47,7 +47,7 @@ class Kind(StrEnum):
     UNFINISHED = "a trial that is running, was killed, or was stopped by the machine"
     OTHER_TARGET = "a trial that was run with another target"
     OTHER_BUDGET = "a trial that was run with another budget"
-    OTHER_RULESET = "a trial that was run under the other ruleset"
+    OTHER_RULESET = "a submission that was run under the other ruleset, as its first trial says"
     OTHER_CLOCK = "a trial whose time is not that of a wall clock; not official"
 
 

@@ -47,10 +47,7 @@ def read(logs: Logs) -> Provenance:
         metadata = _read(trial.folder.path / "meta_data_0.json")
         machines[json.dumps(_machine(metadata, trial))] += 1
         anomalies += _doubts(metadata, trial, logs)
-        flags = _read(trial.folder.path / "flags_0.json")
-        told = flags.get("ruleset", flags.get("tuning_ruleset"))
-        if told in logs.rules.rulesets and told != logs.ruleset:
-            anomalies.append(Anomaly(trial.folder.path, Kind.OTHER_RULESET, str(told)))
+    anomalies += _other_rulesets(logs)
     return Provenance(
         machines=[
             {**json.loads(machine), "trials": number}
@@ -58,6 +55,16 @@ def read(logs: Logs) -> Provenance:
         ],
         anomalies=anomalies,
     )
+
+
+def _other_rulesets(logs: Logs) -> Iterator[Anomaly]:
+    """What the first trial of each submission says: all of them are run in one go."""
+    first = {trial.folder.submission: trial for trial in reversed(logs.trials)}
+    for trial in first.values():
+        flags = _read(trial.folder.path / "flags_0.json")
+        told = flags.get("ruleset", flags.get("tuning_ruleset"))
+        if told in logs.rules.rulesets and told != logs.ruleset:
+            yield Anomaly(trial.folder.path, Kind.OTHER_RULESET, str(told))
 
 
 def _machine(metadata: Mapping[str, Any], trial: Trial) -> dict[str, Any]:

@@ -85,11 +85,17 @@ def _told(logs: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """The configuration of the first trial of each submission that has one."""
     submissions, _ = find.submission_folders(logs)
     for folder in submissions.values():
-        for path in sorted(folder.glob("study_*/*/trial_*/flags_0.json")):
+        first = next(_configurations(folder), None)
+        if first is not None:
+            yield first
+
+
+def _configurations(folder: Path) -> Iterator[dict[str, Any]]:
+    for study in sorted(folder.glob("study_*")):
+        for trial in sorted(study.glob("*/trial_*")):
             try:
-                flags = json.loads(path.read_bytes())
+                flags = json.loads((trial / "flags_0.json").read_bytes())
             except (OSError, ValueError, RecursionError):
                 continue
             if isinstance(flags, dict):
                 yield flags
-                break
