@@ -1,10 +1,13 @@
 """Builds folders of logs in the public layout, and small rules to read them by. The fixtures here are functions."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from playwright.sync_api import sync_playwright
 
 from algoperf_scoring.rules import Rules, RulesetRules, WorkloadRules
 
@@ -101,6 +104,25 @@ def _rows_by_trial(logs, root):
 def _anomalies_below(logs, root):
     """Each anomaly's path below `root`, and its kind; sorted."""
     return sorted((one.path.relative_to(root.resolve()).as_posix(), one.kind) for one in logs.anomalies)
+
+
+_CHROMIUM_OPTIONS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    " --disable-component-update --disable-sync"
+).split()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Debian's Chromium; where it is missing, tests are skipped, but fail in CI, which installs it."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        assert os.environ.get("CI") != "true", "Debian's chromium is not installed"
+        pytest.skip("Debian's chromium is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=_CHROMIUM_OPTIONS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -308,3 +308,9 @@ def test_submission_without_trials():
     alone = board.score(logs_of({}, submissions=["empty"]))
     assert alone.score.tolist() == [0]
     assert {cell.reason for cell in alone.cells.values()} == {Reason.NO_DATA}
+
+
+def test_selected_names_the_trial_that_counts_and_none_where_all_missed():
+    cells = {("x", "speech"): [[hit(10), hit(5)], [MISS, hit(20)], [MISS, MISS]]}
+    numbers = {study: number for study, number in board.score(logs_of(cells)).cells["x", "speech"].selected.items()}
+    assert numbers == {0: 2, 1: 2}

@@ -3,21 +3,15 @@
 import json
 import os
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import sync_playwright
 
 from algoperf_scoring import board, document, logs, report
 from algoperf_scoring.rules import Rules, RulesetRules, WorkloadRules
 
 ARTEFACTS = Path(os.environ.get("ALGOPERF_ARTEFACTS", Path(__file__).resolve().parents[3] / "artefacts"))
-OPTIONS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    " --disable-component-update --disable-sync"
-).split()
 WORKLOADS = {
     "imagenet_resnet": WorkloadRules(metric="accuracy", goal="max", target=0.5, budget_s=7200),
     "imagenet_resnet_large_bn_init": WorkloadRules(metric="accuracy", goal="max", target=0.4, budget_s=7200),
@@ -75,18 +69,6 @@ def made(tmp_path_factory):
     analysis = document.Analysis(board=board.score(read), baseline="steady_baseline")
     data = document.as_data(analysis)
     return data, report.write(analysis, data, folder)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        assert os.environ.get("CI") != "true", "Debian's chromium is not installed"
-        pytest.skip("Debian's chromium is not installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=OPTIONS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -1,20 +1,13 @@
 """The report on paper: Chromium prints it to PDF."""
 
-import os
 import re
-import shutil
 import zlib
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from algoperf_scoring import board, document, logs, report
 from algoperf_scoring.rules import Rules, RulesetRules, WorkloadRules
 
-OPTIONS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    " --disable-component-update --disable-sync"
-).split()
 WORKLOADS = tuple("criteo1tb fastmri imagenet_resnet imagenet_vit librispeech_conformer ogbg speech wmt".split())
 RULESET = RulesetRules(studies=2, trials=1, budget_factor=1.0)
 RULES = Rules(
@@ -47,19 +40,6 @@ def made(tmp_path_factory):
     analysis = document.Analysis(board=board.score(read))
     data = document.as_data(analysis)
     return data, report.write(analysis, data, folder)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        message = "Debian's chromium is not installed"
-        assert os.environ.get("CI") != "true", message
-        pytest.skip(message)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=OPTIONS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

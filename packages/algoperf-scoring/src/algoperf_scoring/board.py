@@ -128,8 +128,7 @@ def score(logs: Logs, selection: Selection = Selection.FASTEST, missing: Missing
 
 def _cell(board: Board, row: int, column: int) -> Cell:
     found, asked = board.times, board.logs.rules.rulesets[board.logs.ruleset]
-    key = (found.submissions[row], found.workloads[column])
-    studies = {study: found.trials[*key, study] for study in found.studies if (*key, study) in found.trials}
+    studies = _studies(board, row, column)
     readable = [sum(trial.num_evaluations > 0 for trial, _ in trials) for trials in studies.values()]
     reason, detail = _reason(board, row, column)
     return Cell(
@@ -143,15 +142,24 @@ def _cell(board: Board, row: int, column: int) -> Cell:
             for study, time_s in zip(found.studies, found.time_s[row, column].tolist(), strict=True)
             if not np.isnan(time_s)
         },
-        selected={study: number for study, trials in studies.items() if (number := _selected(board, trials))},
+        selected={study: trial for study, trials in studies.items() for trial in _selected(board, trials)},
         frameworks=sorted({trial.folder.framework for trials in studies.values() for trial, _ in trials}),
         num_trials=sum(readable),
     )
 
 
-def _selected(board: Board, trials: Trials) -> int | None:
+def _studies(board: Board, row: int, column: int) -> dict[int, Trials]:
+    """The trials of a submission on a workload, by the number of their study."""
+    key = (board.times.submissions[row], board.times.workloads[column])
+    return {
+        study: board.times.trials[*key, study] for study in board.times.studies if (*key, study) in board.times.trials
+    }
+
+
+def _selected(board: Board, trials: Trials) -> list[int]:
+    """The number of the trial that counts; nothing if none reached the target."""
     selected = times.select([hit for _, hit in trials], board.selection)
-    return next((trial.folder.number for trial, hit in trials if hit is selected), None)
+    return [trial.folder.number for trial, hit in trials if hit is selected and hit is not times.NEVER]
 
 
 def _reason(board: Board, row: int, column: int) -> tuple[Reason | None, str]:
@@ -160,9 +168,7 @@ def _reason(board: Board, row: int, column: int) -> tuple[Reason | None, str]:
         return None, ""
     if np.isfinite(board.time_s[row, column]):
         return _made_infinite(board, row, column)
-    key = (board.times.submissions[row], board.times.workloads[column])
-    studies = [board.times.trials[*key, study] for study in board.times.studies if (*key, study) in board.times.trials]
-    return _not_reached(board, row, column, studies)
+    return _not_reached(board, row, column, list(_studies(board, row, column).values()))
 
 
 def _made_infinite(board: Board, row: int, column: int) -> tuple[Reason, str]:

@@ -67,8 +67,8 @@ def resampled_medians(
 ) -> Iterator[np.ndarray]:
     """Medians over studies that were drawn again, in blocks of float64 (…, S, W); arguments as for `bootstrap`.
 
-    The blocks are as large as the cache is not: the draws are the same whatever their size. For each submission on
-    each workload as many studies are drawn as count there.
+    The blocks fit into a core's cache, and the draws are the same whatever their size. For each submission on each
+    workload as many studies are drawn as count there.
     """
     packed, counts = _packed(time_s, missing, studies)
     most = packed.shape[-1]

@@ -59,9 +59,9 @@ class Analysis:
 
     @cached_property
     def speedups(self) -> np.ndarray:
-        """Against the baseline, float64 (S, B); see `robustness.speedups`. Without a baseline, against the first."""
-        logs, times = self.board.logs, self.board.times
-        row = times.submissions.index(self.baseline) if self.baseline is not None else 0
+        """Against the baseline, which has to be named, float64 (S, B); see `robustness.speedups`."""
+        assert self.baseline is not None
+        logs, row = self.board.logs, self.board.times.submissions.index(self.baseline)
         return robustness.speedups(self.board.time_s, row, logs.rules, logs.ruleset)
 
     @cached_property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 from algoperf_scoring import evaluations, find
 from algoperf_scoring.anomalies import Anomaly, Kind
 from algoperf_scoring.evaluations import Evaluations
+from algoperf_scoring.json_files import read_object
 from algoperf_scoring.rules import Rules
 
 # How a trial ends when the submission failed, and when the machine did: then it has no result yet.
@@ -136,12 +136,9 @@ def _digest(folders: Sequence[find.TrialFolder], digests: Sequence[str]) -> str:
 
 def _ending(folder: Path) -> dict[str, Any]:
     """What trial.json says of the end; nothing in the logs of others, and if it is damaged."""
-    try:
-        record = json.loads((folder / "trial.json").read_bytes())
-        reason, state = record.get("end_reason"), record.get("state")
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return {}
-    return {"end_reason": reason if isinstance(reason, str) else None, "is_running": state == "running"}
+    record = read_object(folder / "trial.json")
+    reason = record.get("end_reason")
+    return {"end_reason": reason if isinstance(reason, str) else None, "is_running": record.get("state") == "running"}
 
 
 def _numbers(submissions: Mapping[str, Path], trials: Sequence[Trial], rules: Rules, ruleset: str) -> Iterator[Anomaly]:

@@ -6,10 +6,10 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from algoperf_scoring.anomalies import Anomaly, Kind
+from algoperf_scoring.json_files import read_object
 from algoperf_scoring.logs import Logs, Trial
 
 # The public logs' names and ours.
@@ -44,7 +44,7 @@ def read(logs: Logs) -> Provenance:
     machines: Counter[str] = Counter()
     anomalies: list[Anomaly] = []
     for trial in logs.trials:
-        metadata = _read(trial.folder.path / "meta_data_0.json")
+        metadata = read_object(trial.folder.path / "meta_data_0.json")
         machines[json.dumps(_machine(metadata, trial))] += 1
         anomalies += _doubts(metadata, trial, logs)
     anomalies += _other_rulesets(logs)
@@ -61,7 +61,7 @@ def _other_rulesets(logs: Logs) -> Iterator[Anomaly]:
     """What the first trial of each submission says: all of them are run in one go."""
     first = {trial.folder.submission: trial for trial in reversed(logs.trials)}
     for trial in first.values():
-        flags = _read(trial.folder.path / "flags_0.json")
+        flags = read_object(trial.folder.path / "flags_0.json")
         told = flags.get("ruleset", flags.get("tuning_ruleset"))
         if told in logs.rules.rulesets and told != logs.ruleset:
             yield Anomaly(trial.folder.path, Kind.OTHER_RULESET, str(told))
@@ -96,11 +96,3 @@ def _doubts(metadata: Mapping[str, Any], trial: Trial, logs: Logs) -> Iterator[A
     clock = metadata.get("clock") or _OFFICIAL_CLOCK
     if clock != _OFFICIAL_CLOCK:
         yield Anomaly(trial.folder.path, Kind.OTHER_CLOCK, str(clock))
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return data if isinstance(data, dict) else {}

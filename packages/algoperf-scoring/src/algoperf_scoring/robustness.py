@@ -27,14 +27,11 @@ class Scorer:
     ruleset: str
     missing: Missing
 
-    def medians(self, time_s: np.ndarray, studies: int | None = None) -> np.ndarray:
-        """Medians of study times, float64 (…, S, W, K) to (…, S, W)."""
-        expected = self.rules.rulesets[self.ruleset].studies if studies is None else studies
-        return times.medians(time_s, self.missing, expected)
-
     def score(self, time_s: np.ndarray, studies: int | None = None) -> np.ndarray:
-        """Scores in closed form, float64 (…, S)."""
-        return profiles.score(profiles.ratios(self.medians(time_s, studies), self.rules), self.rules)
+        """Scores in closed form, float64 (…, S), of study times, float64 (…, S, W, K)."""
+        expected = self.rules.rulesets[self.ruleset].studies if studies is None else studies
+        medians = times.medians(time_s, self.missing, expected)
+        return profiles.score(profiles.ratios(medians, self.rules), self.rules)
 
 
 @dataclass(frozen=True, kw_only=True)

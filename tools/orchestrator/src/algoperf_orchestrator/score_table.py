@@ -68,7 +68,6 @@ def _leaderboard(analysis: Analysis) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     if analysis.baseline is not None:
         table.add_column("speed-up", justify="right", no_wrap=True)
-    speedup = geometric_mean(analysis.speedups)
     for row in board.ranking:
         low, high = drawn.interval[row]
         first, last = drawn.rank_interval[row]
@@ -84,7 +83,7 @@ def _leaderboard(analysis: Analysis) -> Table:
             f"{board.score[row]:.4f}",
             *(chances if board.most_studies > 1 else [""] * len(chances)),
             f"{board.grid_score[row]:.4f}",
-            *([f"{speedup[row]:.3f}"] if analysis.baseline is not None else []),
+            *([f"{geometric_mean(analysis.speedups[row]):.3f}"] if analysis.baseline is not None else []),
         )
     return table
 

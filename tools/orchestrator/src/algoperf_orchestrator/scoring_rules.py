@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from algoperf.spec import DEFAULT_RULES, Scale, TuningRuleset, WorkloadSpec
 from algoperf.study import RULESETS
 from algoperf_scoring import find
 from algoperf_scoring import rules as published_rules
+from algoperf_scoring.json_files import read_object
 from algoperf_scoring.rules import Rules, RulesetRules, WorkloadRules
 
 MINI = "mini"
@@ -85,17 +85,5 @@ def _told(logs: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """The configuration of the first trial of each submission that has one."""
     submissions, _ = find.submission_folders(logs)
     for folder in submissions.values():
-        first = next(_configurations(folder), None)
-        if first is not None:
-            yield first
-
-
-def _configurations(folder: Path) -> Iterator[dict[str, Any]]:
-    for study in sorted(folder.glob("study_*")):
-        for trial in sorted(study.glob("*/trial_*")):
-            try:
-                flags = json.loads((trial / "flags_0.json").read_bytes())
-            except (OSError, ValueError, RecursionError):
-                continue
-            if isinstance(flags, dict):
-                yield flags
+        trials = (trial for study in sorted(folder.glob("study_*")) for trial in sorted(study.glob("*/trial_*")))
+        yield next(filter(None, (read_object(trial / "flags_0.json") for trial in trials)), {})
