@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -202,3 +205,16 @@ def test_a_file_that_cannot_be_written_loses_nothing(cli: Cli, board: Path, tmp_
     assert result.code == 2
     assert result.err.count("\n") == 1
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_files_are_written_although_nobody_reads_the_table(board: Path, tmp_path: Path) -> None:
+    command = [Path(sys.executable).with_name("algoperf-orchestrate"), "score", board, "--rules", "v0.6"]
+    read, write = os.pipe()
+    # Closed before anything is printed, as `head -0` would.
+    os.close(read)
+    files = ["--json", tmp_path / "scores.json", "--csv", tmp_path / "csv", "--html", tmp_path / "page"]
+    subprocess.run([*command, *files], stdout=write, stderr=subprocess.DEVNULL, check=False)
+    os.close(write)
+    assert json.loads((tmp_path / "scores.json").read_text())["rules"] == "v0.6"
+    assert (tmp_path / "csv" / "trials.csv").exists()
+    assert (tmp_path / "page" / "index.html").exists()

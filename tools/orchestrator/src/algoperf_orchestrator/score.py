@@ -53,14 +53,13 @@ def analyse(request: ScoreRequest) -> Analysis:
 
 
 def score(request: ScoreRequest, json_file: Path | None, csv: Path | None, html: Path | None) -> None:
-    """Scores logs, prints the leaderboard, and writes what is asked for."""
+    """Scores logs, writes what is asked for, and prints the leaderboard.
+
+    In this order, so that whoever reads only the first lines of the output still gets the files.
+    """
     analysis = analyse(request)
     data = document.as_data(analysis) if json_file or html else {}
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    if json_file == _STDOUT:
-        typer.echo(text, nl=False)
-    else:
-        score_table.show(analysis)
     if json_file is not None and json_file != _STDOUT:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(json_file, text)
@@ -75,6 +74,10 @@ def score(request: ScoreRequest, json_file: Path | None, csv: Path | None, html:
         from algoperf_scoring import report
 
         _say(f"Wrote {report.write(analysis, data, html)}.")
+    if json_file == _STDOUT:
+        typer.echo(text, nl=False)
+    else:
+        score_table.show(analysis)
 
 
 def _say(line: str) -> None:
