@@ -285,3 +285,22 @@ def test_a_trial_without_evaluations_is_one_that_is_missing(board, rules):
     (board / "adam/study_0/vision_jax/trial_2/eval_measurements.csv").unlink()
     found = logs.read([board], rules, "external").anomalies
     assert (Kind.MISSING_TRIAL, "vision, study 0: 1 of 2 trials") in {(one.kind, one.detail) for one in found}
+
+
+@pytest.mark.parametrize("closed", ["sgd/study_1", "sgd/study_0/speech_jax"])
+def test_a_folder_that_may_not_be_read_is_reported_and_changes_no_other(
+    board, rules, rows_by_trial, monkeypatch, closed
+):
+    before = rows_by_trial(logs.read([board], rules, "external"), board)
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path) == str(board / closed):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = logs.read([board], rules, "external")
+    assert Anomaly(board / closed, Kind.UNREADABLE, "Permission denied") in found.anomalies
+    after = rows_by_trial(found, board)
+    assert after == {path: rows for path, rows in before.items() if not path.startswith(f"{closed}/")}

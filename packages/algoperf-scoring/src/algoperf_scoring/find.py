@@ -56,7 +56,7 @@ def submission_folders(logs: Sequence[Path]) -> tuple[dict[str, Path], list[Anom
             problem = "is no folder" if path.exists() else "does not exist"
             raise ValueError(f"{path} {problem}; name a folder of logs, <submission>/study_<k>/….")
         # Resolved, so that a submission has a name although it was called ".".
-        found, others = _search(path.resolve(), _MAX_DEPTH, set())
+        found, others = _search(path.resolve(), _MAX_DEPTH, set(), anomalies)
         if not found:
             if inside := [one for one in (path.resolve(), *path.resolve().parents) if _STUDY.fullmatch(one.name)]:
                 raise ValueError(f"{path} is one study or part of one; name its submission, {inside[-1].parent}.")
@@ -69,19 +69,19 @@ def submission_folders(logs: Sequence[Path]) -> tuple[dict[str, Path], list[Anom
     return dict(sorted(_names(folders).items())), sorted(set(anomalies))
 
 
-def _search(folder: Path, depth: int, seen: set[Path]) -> tuple[list[Path], list[Path]]:
+def _search(folder: Path, depth: int, seen: set[Path], anomalies: list[Anomaly]) -> tuple[list[Path], list[Path]]:
     """Submissions below, and folders beside submissions that are none; each once, whatever links lead to it."""
     if (resolved := folder.resolve()) in seen:
         return [], []
     seen.add(resolved)
-    children = [child for child in _entries(folder) if child.is_dir() and not child.name.startswith(".")]
+    children = [child for child in _entries(folder, anomalies) if child.is_dir() and not child.name.startswith(".")]
     if any(_STUDY.fullmatch(child.name) for child in children):
         return [folder], []
     found: list[Path] = []
     others: list[Path] = []
     empty: list[Path] = []
     for child in children if depth else []:
-        below, beside = _search(child, depth - 1, seen)
+        below, beside = _search(child, depth - 1, seen, anomalies)
         found += below
         others += beside
         if not below:
@@ -132,7 +132,7 @@ def trial_folders(
 
 
 def _workload_folders(study: Path, rules: Rules, anomalies: list[Anomaly]) -> Iterator[Path]:
-    for child in _entries(study):
+    for child in _entries(study, anomalies):
         match = _WORKLOAD.fullmatch(child.name)
         if not child.is_dir():
             _stray(child, anomalies)
@@ -183,7 +183,7 @@ def _one_framework(trials: list[TrialFolder], folder: Path, anomalies: list[Anom
 def _children(folder: Path, pattern: re.Pattern[str], anomalies: list[Anomaly]) -> Iterator[Path]:
     """Folders of a name, in the order of their numbers; what else lies there is reported."""
     matching = []
-    for child in _entries(folder):
+    for child in _entries(folder, anomalies):
         if not child.is_dir():
             _stray(child, anomalies)
         elif pattern.fullmatch(child.name):
@@ -198,5 +198,9 @@ def _stray(path: Path, anomalies: list[Anomaly]) -> None:
         anomalies.append(Anomaly(path, Kind.STRAY_FILE))
 
 
-def _entries(folder: Path) -> list[Path]:
-    return sorted(Path(entry.path) for entry in os.scandir(folder))
+def _entries(folder: Path, anomalies: list[Anomaly]) -> list[Path]:
+    try:
+        return sorted(Path(entry.path) for entry in os.scandir(folder))
+    except OSError as error:
+        anomalies.append(Anomaly(folder, Kind.UNREADABLE, error.strerror or ""))
+        return []
