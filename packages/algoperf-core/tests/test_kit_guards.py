@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from algoperf.spec import Framework, Scale
+from algoperf.submission import is_written_for
 from algoperf.testing import toy
 from algoperf.testing.conformance import DataTests, SpecTests, SubmissionTests, WorkloadTests
 from algoperf.testing.frameworks import require
-from algoperf.testing.submission_tests import is_written_for
 
 
 def run(tests, test, *arguments, **attributes):

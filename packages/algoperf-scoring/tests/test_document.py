@@ -8,7 +8,7 @@ from importlib.metadata import version
 import numpy as np
 import pytest
 
-from algoperf_scoring import board, bootstrap, document, logs, overheads, profiles, robustness
+from algoperf_scoring import board, bootstrap, document, health, logs, overheads, profiles, robustness
 from algoperf_scoring.document import Analysis
 from algoperf_scoring.rules import Rules, RulesetRules, WorkloadRules
 from algoperf_scoring.times import Missing, Selection
@@ -244,6 +244,39 @@ def test_anomalies_and_machines(root):
     assert data["anomalies"]["meaning"].keys() == counts.keys()
     assert data["machines"][0] == {"submission": "fast", "framework": "jax", "gpu_count": 8, "trials": 6}
     assert data["machines"][-1] == {"submission": "slow", "framework": "jax", "clock": "virtual", "trials": 1}
+
+
+def test_results_status(root):
+    told = {"results_status": "local", "results_status_reason": "mini scale", "device_kind": "cpu", "device_count": 1}
+    (root / "slow" / "study_0" / "speech_jax" / "trial_1" / "meta_data_0.json").write_text(json.dumps(told))
+    data = document.as_data(analyse(root))["results_status"]
+    assert (data["status"], data["counts"]) == ("local", {"unknown": 14, "local": 1})
+    assert data["meaning"].startswith("Results: local (mini scale in 1 of 15 trials); compare them only with each")
+    assert list(data["submissions"]) == ["fast", "slow", "fails"]
+    assert data["submissions"]["fast"]["status"] == "unknown"
+    assert data["submissions"]["slow"] == {
+        "status": "local",
+        "counts": {"unknown": 4, "local": 1},
+        "reasons": [{"status": "local", "reason": "mini scale", "trials": 1}],
+        "accelerators": {"1× cpu": 1},
+    }
+
+
+def test_health(root):
+    """The document tells which study was slow, and tells hosts apart without their names."""
+    (root / "fast" / "study_1" / "vision_jax" / "trial_1" / "meta_data_0.json").write_text('{"hostname": "zebra"}')
+    path = root / "fast" / "study_1" / "vision_jax" / "trial_1" / "eval_measurements.csv"
+    path.write_text(path.read_text().replace("12.0", "50.0"))
+    text = text_of(analyse(root))
+    assert "zebra" not in text
+    found = json.loads(text)["health"]
+    assert (found["factor"], found["hosts"]) == (health.FACTOR, 2)
+    flags = [one for one in found["flags"] if (one["submission"], one["workload"]) == ("fast", "vision")]
+    assert [(one["group"], one["name"], one["advice"]) for one in flags] == [
+        ("study", "1", "run it again"),
+        ("host", "host 2", "look at that host"),
+    ]
+    assert [one["ratio"] for one in flags] == pytest.approx([44 / 5, 44 / 5])
 
 
 def test_submissions_of_one_name(tmp_path, root):

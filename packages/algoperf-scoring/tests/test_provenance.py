@@ -134,3 +134,101 @@ def test_another_budget_and_another_ruleset_are_reported(tmp_path):
         (trial, Kind.OTHER_BUDGET, "48151 s; it is scored by 43336 s"),
         (trial, Kind.OTHER_RULESET, "self"),
     ]
+
+
+def says(status, reason="", **other):
+    return {"results_status": status, "results_status_reason": reason, **other}
+
+
+A100 = {"device_kind": "NVIDIA A100", "device_count": 4}
+H100 = {"device_kind": "NVIDIA H100", "device_count": 4}
+
+
+@pytest.mark.parametrize(
+    ("told", "status", "sentence"),
+    [
+        ([says("official", "4× A100")] * 2, "official", "Results: official (4× A100)."),
+        ([says("official", "4× A100"), PUBLIC], "unknown", "Results: unknown whether official; the logs do not say."),
+        (
+            [says("official", "4× A100"), says("comparable", "4× H100 instead")],
+            "comparable",
+            "Results: comparable (4× H100 instead in 1 of 2 trials); compare them only with results of the same GPUs.",
+        ),
+        (
+            [says("local", "mini scale")],
+            "local",
+            "Results: local (mini scale); compare them only with each other.",
+        ),
+        (
+            [says("local", "mini scale"), PUBLIC, says("official", "4× A100")],
+            "local",
+            "Results: local (mini scale in 1 of 3 trials); compare them only with each other.",
+        ),
+        ([None], "unknown", "Results: unknown whether official; the logs do not say."),
+        ([says("splendid", "I say so")], "unknown", "Results: unknown whether official; the logs do not say."),
+        ([says(["official"])], "unknown", "Results: unknown whether official; the logs do not say."),
+        ([says("local", None)], "local", "Results: local (None); compare them only with each other."),
+    ],
+)
+def test_a_board_is_as_good_as_its_worst_trial(tmp_path, told, status, sentence):
+    for number, metadata in enumerate(told, 1):
+        write(tmp_path, "adam", number, metadata and {**metadata, **({} if metadata is PUBLIC else A100)})
+    standing = provenance.standing(read(tmp_path).origins)
+    assert standing.status == status
+    assert standing.sentence == sentence or standing.sentence.startswith(f"{sentence} The machines differ")
+    assert sum(standing.counts.values()) == len(told)
+
+
+def test_a_comparable_board_says_that_its_machines_differ(tmp_path):
+    for number, gpus in enumerate((A100, A100, H100), 1):
+        write(tmp_path, "adam", number, says("comparable", "others", **gpus))
+    standing = provenance.standing(read(tmp_path).origins)
+    assert standing.accelerators == {"4× NVIDIA A100": 2, "4× NVIDIA H100": 1}
+    assert "The machines differ (trials on 4× NVIDIA A100: 2; 4× NVIDIA H100: 1)" in standing.sentence
+    same = provenance.standing(read(tmp_path).origins[:2])
+    assert "differ" not in same.sentence
+
+
+def test_a_trial_that_went_on_elsewhere_is_as_good_as_its_worst_start(tmp_path):
+    trial = write(tmp_path, "adam", 1, says("official", "4× A100", hostname="one", **A100))
+    (trial / "meta_data_1.json").write_text(json.dumps(says("comparable", "4× H100", hostname="two", **H100)))
+    (trial / "meta_data_2.json").write_text(json.dumps(says("official", "4× A100", hostname="one", **A100)))
+    (origin,) = read(tmp_path).origins
+    assert (origin.status, origin.reason) == ("comparable", "4× H100")
+    assert (origin.hosts, origin.accelerators) == (("one", "two"), ("4× NVIDIA A100", "4× NVIDIA H100"))
+
+
+def test_a_virtual_clock_is_no_wall_clock(tmp_path):
+    write(tmp_path, "adam", 1, OURS | {"clock": "virtual"})
+    write(tmp_path, "adam", 2, {})
+    assert [origin.is_wall_clock for origin in read(tmp_path).origins] == [False, True]
+
+
+def test_official_under_other_rules_is_not_official_here(tmp_path):
+    trial = write(tmp_path, "adam", 1, says("official", "4× A100"))
+    (trial / "flags_0.json").write_text(json.dumps({"rules": "v1.0"}))
+    (origin,) = read(tmp_path).origins
+    assert (origin.status, origin.reason) == ("local", "run under rules v1.0")
+
+
+def test_reasons_are_a_line_that_can_be_written(tmp_path):
+    write(
+        tmp_path, "adam", 1, b'{"results_status": "local", "results_status_reason": "a\\n\\ud800' + b"x" * 999 + b'"}'
+    )
+    (origin,) = read(tmp_path).origins
+    assert origin.reason.startswith("a \\ud800xxx")
+    assert len(origin.reason.encode()) == 200
+
+
+def test_a_sentence_names_a_few_reasons(tmp_path):
+    for number in range(1, 6):
+        write(tmp_path, "adam", number, says("local", f"reason {number}"))
+    standing = provenance.standing(read(tmp_path).origins)
+    assert "reason 3 in 1 of 5 trials; 2 more); compare" in standing.sentence
+    assert "reason 4" not in standing.sentence
+    assert len(standing.as_data()["reasons"]) == 5
+
+
+def test_of_no_trials_nobody_knows():
+    standing = provenance.standing([])
+    assert standing.as_data() == {"status": "unknown", "counts": {}, "reasons": [], "accelerators": {}}

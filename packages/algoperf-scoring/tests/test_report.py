@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import tarfile
 from html.parser import HTMLParser
 from pathlib import Path
@@ -267,6 +268,35 @@ def test_a_submission_without_trials(tmp_path):
     assert found.texts.count("no trials") == 3
     assert "There are no trials." in found.texts
     assert found.values["/speedup/submissions/empty/workloads/work_0"] == ""
+
+
+def test_status_and_health_are_on_the_page(tmp_path):
+    asked = make_rules(1, trials=1)
+    root = write_board(tmp_path / "logs", ["a"], asked)
+    shutil.rmtree(root / "a" / "study_1")
+    write_trial(root / "a" / "study_1" / "work_0_jax" / "trial_0", [2.0, 40.0, 80.0], [0.1, 0.2, 0.9])
+    told = {"results_status": "comparable", "results_status_reason": "<b onclick=alert(6)>", "device_kind": "<i>\ud800"}
+    for path in root.glob("a/study_*/work_0_jax/trial_0"):
+        (path / "meta_data_0.json").write_text(json.dumps({**told, "hostname": "secret-host", "device_count": 4}))
+    analysis = analyse(root, asked, baseline="a")
+    data = document.as_data(analysis)
+    text = report.write(analysis, data, tmp_path / "report").read_text()
+    found = Page(text)
+    assert [
+        attributes["class"] for tag, attributes in found.tags if attributes.get("class", "").startswith("status ")
+    ] == ["status comparable"]
+    assert not [name for _, attributes in found.tags for name in attributes if name.startswith("on")]
+    assert "secret-host" not in text
+    assert found.values["/health/flags/0/ratio"] == json.dumps(data["health"]["flags"][0]["ratio"])
+    assert "run it again" in found.texts
+    every = dict(pointers(data))
+    assert {at for at in every if not shown_elsewhere(at, data)} <= set(found.values)
+
+
+def test_without_outliers_the_page_says_so(hostile):
+    _, data, folder = hostile
+    assert data["health"]["flags"] == []
+    assert "There are no outliers." in (folder / "index.html").read_text()
 
 
 @pytest.mark.shared

@@ -1,6 +1,7 @@
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -19,6 +20,19 @@ def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ALGOPERF_FRAMEWORKS", raising=False)
     # Without nvidia-smi there are no CUDA devices to find: a test is the same on every machine.
     monkeypatch.setattr("shutil.which", lambda name, *args: None)
+
+
+@pytest.fixture
+def three_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretends that `nvidia-smi` finds three GPUs."""
+    lines = "".join(f"GPU {k}: NVIDIA A100 (UUID: GPU-{k})\n  MIG 1g.5gb (UUID: MIG-{k})\n" for k in range(3))
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, 0, stdout=lines)
+
+    monkeypatch.setattr("shutil.which", lambda name, *args: name)
+    monkeypatch.setattr("algoperf_orchestrator.environment.subprocess.run", run)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
 @pytest.fixture

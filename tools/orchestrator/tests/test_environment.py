@@ -1,8 +1,5 @@
 """The process settings, and the devices that are found."""
 
-import subprocess
-from typing import Any
-
 import pytest
 
 from algoperf.spec import Framework
@@ -34,23 +31,24 @@ def test_pytorch_multiplies_in_tf32_from_v1_on(rules: str, is_set: bool) -> None
 
 @pytest.mark.parametrize(
     ("visible", "requested", "ids"),
-    [(None, None, ("0", "1", "2")), (None, 2, ("0", "1")), ("2,1", None, ("2", "1")), ("", None, ())],
+    [
+        (None, None, ("GPU-0", "GPU-1", "GPU-2")),
+        (None, 2, ("GPU-0", "GPU-1")),
+        ("2,1", None, ("GPU-2", "GPU-1")),
+        ("GPU-1, MIG-7", None, ("GPU-1", "MIG-7")),
+        ("", None, ()),
+    ],
 )
 def test_cuda_devices(
-    monkeypatch: pytest.MonkeyPatch, visible: str | None, requested: int | None, ids: tuple[str, ...]
+    monkeypatch: pytest.MonkeyPatch, three_gpus: None, visible: str | None, requested: int | None, ids: tuple[str, ...]
 ) -> None:
-    pretend_three_gpus(monkeypatch)
-    if visible is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    else:
+    if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     found = find_devices(requested)
     assert found == (Devices(kind="cuda", ids=ids, count=len(ids)) if ids else CPU)
 
 
-def test_more_devices_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend_three_gpus(monkeypatch)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+def test_more_devices_than_there_are(three_gpus: None) -> None:
     with pytest.raises(ValueError, match="asks for 4 but 3 are here"):
         find_devices(4)
 
@@ -60,13 +58,3 @@ def test_without_cuda_the_cpu_can_be_several() -> None:
     assert find_devices(2) == Devices(kind="cpu", count=2)
     variables = process_settings(Framework.JAX, "v1.0", find_devices(2)).variables
     assert variables["XLA_FLAGS"] == "--xla_force_host_platform_device_count=2"
-
-
-def pretend_three_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = "".join(f"GPU {k}: NVIDIA A100 (UUID: GPU-{k})\n  MIG 1g.5gb\n" for k in range(3))
-
-    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.CompletedProcess(command, 0, stdout=lines)
-
-    monkeypatch.setattr("shutil.which", lambda name: name)
-    monkeypatch.setattr(environment.subprocess, "run", run)

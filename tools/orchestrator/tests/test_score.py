@@ -136,6 +136,30 @@ def test_logs_of_ours_say_their_rules(cli: Cli, tmp_path: Path) -> None:
     assert cli("score", tmp_path / "mini").out.startswith("Rules mini, external tuning")
 
 
+def test_what_results_are_good_for_is_told_below_the_leaderboard(cli: Cli, board: Path) -> None:
+    lines = cli("score", board, "--rules", "v0.6").out.splitlines()
+    assert lines[4] == "Results: unknown whether official; the logs do not say."
+    metadata = {"results_status": "local", "results_status_reason": "mini scale"}
+    for trial in board.glob("*/study_*/*/trial_1"):
+        (trial / "meta_data_0.json").write_text(json.dumps(metadata))
+    lines = cli("score", board, "--rules", "v0.6").out.splitlines()
+    assert lines[4] == "Results: local (mini scale); compare them only with each other."
+
+
+def test_steps_that_took_longer_are_told_below_the_leaderboard(cli: Cli, tmp_path: Path) -> None:
+    write_submission(tmp_path / "steady", {"ogbg": [1000, 1010, 1000]})
+    assert "Step times" not in cli("score", tmp_path / "steady", "--rules", "v0.6").out
+    write_submission(tmp_path / "shaky", {"ogbg": [1000, 3010, 1000]})
+    for host, study in (("one", 0), ("two", 1), ("one", 2)):
+        trial = tmp_path / "shaky" / f"study_{study}" / "ogbg_jax" / "trial_1"
+        (trial / "meta_data_0.json").write_text(json.dumps({"hostname": host}))
+    out = cli("score", tmp_path / "shaky", "--rules", "v0.6").out
+    assert [line for line in out.splitlines() if line.startswith("Step times")] == [
+        "Step times: shaky, ogbg, jax, study 1: 3e+03 s per step, 3.03 times the others; run it again.",
+        "Step times: shaky, ogbg, jax, host two: 3e+03 s per step, 3.03 times the others; look at that host.",
+    ]
+
+
 def test_a_folder_with_both_frameworks(cli: Cli, tmp_path: Path) -> None:
     write_submission(tmp_path / "both", {"ogbg": [1000]}, "jax")
     write_submission(tmp_path / "both", {"ogbg": [2000]}, "pytorch")

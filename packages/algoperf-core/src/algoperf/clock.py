@@ -61,6 +61,14 @@ class Clock(abc.ABC):
     def passed(self, deadline_s: float) -> bool:
         """Whether submission time has reached a deadline. Meant to be asked after every step."""
 
+    @property
+    @abc.abstractmethod
+    def processes_agree(self) -> bool:
+        """Whether, after this step, all processes may talk to each other without a cost worth naming.
+
+        True at the same steps in all of them, and often enough that a person does not wait.
+        """
+
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of the clock; plain data."""
         return {"seconds": {str(account): seconds for account, seconds in self.seconds.items()}}
@@ -114,6 +122,11 @@ class WallClock(Clock):
         """Counts a step."""
         self._steps_since_reading += 1
 
+    @property
+    def processes_agree(self) -> bool:
+        """Whether the time was read after this step: they have just waited for each other."""
+        return self._steps_since_reading == 0
+
     def passed(self, deadline_s: float) -> bool:
         """Reads the time, unless the deadline is too far away for this step to matter."""
         if self._steps_since_reading < self._steps_to_skip:
@@ -137,6 +150,7 @@ class VirtualClock(Clock):
     """
 
     name = "virtual"
+    STEPS_BETWEEN_TALKS = 20
 
     def __init__(self, max_runtime_s: float, step_hint: int) -> None:
         super().__init__()
@@ -152,6 +166,11 @@ class VirtualClock(Clock):
         self._steps += 1
         # A product, not a running sum: `step_hint` steps cost exactly the budget.
         self.seconds[Account.SUBMISSION] = self._max_runtime_s * (self._steps / self._step_hint)
+
+    @property
+    def processes_agree(self) -> bool:
+        """Whether this is one of every `STEPS_BETWEEN_TALKS` steps."""
+        return self._steps % self.STEPS_BETWEEN_TALKS == 0
 
     def passed(self, deadline_s: float) -> bool:
         """Whether the steps so far cost `deadline_s` or more."""

@@ -41,6 +41,12 @@ def submission_names() -> list[str]:
     return list(_all_entry_points()[SUBMISSIONS])
 
 
+def is_installed(workload: str) -> bool:
+    """Whether a workload, one for tests included, is installed."""
+    groups = _all_entry_points()
+    return workload in groups[WORKLOADS] or workload in groups[TEST_WORKLOADS]
+
+
 def workload_spec(name: str) -> WorkloadSpec:
     """The facts of an installed workload at full scale. Raises ValueError for a name that is not installed."""
     groups = _all_entry_points()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -50,6 +51,10 @@ _KEYWORDS = {
     "prepare_for_eval": _COMMON_KEYWORDS,
 }
 _OPTIONAL = ("prepare_for_eval",)
+
+
+# What a submission in one of them imports.
+_MODULES = {Framework.JAX: {"jax", "jaxlib", "flax", "optax"}, Framework.PYTORCH: {"torch"}}
 
 
 class SubmissionError(Exception):
@@ -109,6 +114,27 @@ def locate(name_or_path: str, framework: Framework) -> Path:
     assert found is not None, spec.package
     assert found.origin is not None, spec.package
     return Path(found.origin).parent / f"{framework.value}.py"
+
+
+def is_written_for(path: Path, framework: Framework) -> bool:
+    """Whether a submission's file imports a framework, or none, as far as one can see without importing it.
+
+    Raises:
+        ValueError: the file is no Python.
+    """
+    file = path / "submission.py" if path.is_dir() else path
+    try:
+        tree = ast.parse(file.read_bytes(), str(file))
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"{file} is no Python: {error}.") from error
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").partition(".")[0])
+    found = {one for one, modules in _MODULES.items() if modules & imported}
+    return not found or framework in found
 
 
 def load(path: Path) -> Submission:

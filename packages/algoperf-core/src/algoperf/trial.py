@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -14,16 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from algoperf import failures
 from algoperf.checkpoint import Checkpoints
 from algoperf.clock import Account, Clock, VirtualClock, WallClock
-from algoperf.data import DataError
 from algoperf.data.queue import InputQueue
 from algoperf.metadata import run_metadata
 from algoperf.records import RecordsError, TrialRecords
 from algoperf.search import as_hyperparameters
 from algoperf.seeds import random_key, stable_hash
 from algoperf.spec import Framework, Split, TrainingCompleteError
-from algoperf.state_tree import StateError
 from algoperf.submission import Submission, SubmissionError
 from algoperf.trial_config import EndReason, Outcome, TrialConfig
 from algoperf.workload import Workload
@@ -56,8 +54,10 @@ class Trial:
         submission: the submission of the configuration.
         folder: where records and checkpoints go; a run that was interrupted there is continued.
         metadata: what the records shall say besides what they say anyway, such as the settings of the process.
-        observer: is told what happens: `("started" | "progress" | "evaluated" | "ended", facts)`.
+        observer: is told what happens:
+            `("started" | "progress" | "evaluating" | "evaluated" | "stopped" | "ended", facts)`.
         clock: another clock than the configuration's, for tests.
+        stop: is asked after steps whether to save a checkpoint and leave; of several processes any may say so.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Trial:
         observer: Observer = lambda event, facts: None,
         metadata: Mapping[str, Any] | None = None,
         clock: Clock | None = None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.config = config
         self.workload = workload
@@ -80,6 +81,7 @@ class Trial:
         self._observe = observer if self.backend.rank == 0 else lambda event, facts: None
         point = config.hyperparameters
         self._metadata = metadata or {}
+        self._stop = stop
         self._hyperparameters = None if point is None else as_hyperparameters(point)
         self._parameter_types = workload.model_params_types
         self._end_reason: EndReason | None = None
@@ -92,8 +94,8 @@ class Trial:
         self._state: _State | None = None
         self._queue: InputQueue | None = None
 
-    def run(self) -> Outcome:
-        """Trains until something ends it, and says what.
+    def run(self) -> Outcome | None:
+        """Trains until something ends it, and says what; None if it was asked to stop, and can be continued.
 
         Raises:
             DataError: the data is not there; nothing was begun.
@@ -112,6 +114,9 @@ class Trial:
                 self._step(state, queue)
                 if self._evaluation_is_due(state):
                     self._evaluate(state, queue)
+                if self._end_reason is None and self._is_asked_to_stop():
+                    self._leave(state, queue)
+                    return None
         return self._finish()
 
     # The parts of the loop, in order.
@@ -181,6 +186,7 @@ class Trial:
         if self.clock.submission_s >= self.config.max_runtime_s:
             self._end_reason = EndReason.BUDGET
             return
+        self._observe("evaluating", {"global_step": state.global_step})
         rng = random_key(self.config.seed, state.global_step, "evaluate")
         metrics = self.workload.evaluate(state.params, state.model_state, rng)
         self.clock.enter(Account.LOGGING)
@@ -196,6 +202,19 @@ class Trial:
             self.records.append_evaluation(row)
         self._observe("evaluated", row)
         self.clock.enter(Account.SUBMISSION)
+
+    def _is_asked_to_stop(self) -> bool:
+        if self.backend.num_processes == 1:
+            return self._stop()
+        return self.clock.processes_agree and any(self.backend.gather([self._stop()]))
+
+    def _leave(self, state: _State, queue: InputQueue) -> None:
+        self.clock.enter(Account.LOGGING)
+        self._save(state, queue)
+        if self.workload.metrics_logger is not None:
+            self.workload.metrics_logger.flush()
+        queue.close()
+        self._observe("stopped", {"global_step": state.global_step})
 
     def _finish(self) -> Outcome:
         assert self._end_reason is not None
@@ -389,28 +408,8 @@ class Trial:
         try:
             yield
         except Exception as error:  # noqa: BLE001  Whatever a submission raises is the trial's result.
-            self._error = {
-                "type": type(error).__name__,
-                "message": str(error),
-                "traceback": "".join(traceback.format_exception(error)),
-            }
-            self._end_reason = self._classify(error)
-
-    def _classify(self, error: Exception) -> EndReason:
-        if self.backend.is_out_of_memory(error) or isinstance(error, MemoryError):
-            return EndReason.OOM
-        if self.backend.is_lost_device(error):
-            return EndReason.INFRASTRUCTURE
-        ours = isinstance(error, (OSError, DataError, StateError))
-        return EndReason.INFRASTRUCTURE if ours and not self._raised_in_submission(error) else EndReason.ERROR
-
-    def _raised_in_submission(self, error: Exception) -> bool:
-        """Whether the submission, rather than the harness that it called, met the error."""
-        ours, theirs = str(Path(__file__).parent), str(self.submission.path.parent)
-        for frame in reversed(traceback.extract_tb(error.__traceback__)):
-            if frame.filename.startswith((ours, theirs)):
-                return frame.filename.startswith(theirs)
-        return False
+            self._error = failures.facts(error)
+            self._end_reason = failures.end_reason(error, self.backend, self.submission)
 
 
 def _is_tuple(value: Any, length: int) -> bool:

@@ -12,11 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from algoperf_scoring import anomalies, bootstrap, find, overheads, profiles, provenance, robustness, submission_info
+from algoperf_scoring import (
+    anomalies,
+    bootstrap,
+    find,
+    health,
+    overheads,
+    profiles,
+    provenance,
+    robustness,
+    submission_info,
+)
 from algoperf_scoring import board as boards
 from algoperf_scoring.board import Board, Cell
 from algoperf_scoring.bootstrap import Bootstrap
-from algoperf_scoring.provenance import Provenance
+from algoperf_scoring.provenance import Provenance, Standing
 from algoperf_scoring.robustness import Scorer
 from algoperf_scoring.times import Missing
 
@@ -70,6 +80,16 @@ class Analysis:
         return provenance.read(self.board.logs)
 
     @cached_property
+    def standing(self) -> Standing:
+        """What the times are good for together."""
+        return provenance.standing(self.provenance.origins)
+
+    @cached_property
+    def health(self) -> list[health.Flag]:
+        """Studies and hosts on which steps took another time than elsewhere."""
+        return health.check(self.board.logs, self.provenance.origins)
+
+    @cached_property
     def anomalies(self) -> list[anomalies.Anomaly]:
         """All that is wrong with the logs, sorted."""
         return sorted([*self.board.logs.anomalies, *self.provenance.anomalies])
@@ -100,6 +120,8 @@ def as_data(analysis: Analysis) -> dict[str, Any]:
         "robustness": _robustness(analysis),
         "speedup": _speedup(analysis),
         "time": _time(board),
+        "health": health.as_data(analysis.health, analysis.provenance.hosts),
+        "results_status": _results_status(analysis),
         "machines": analysis.provenance.machines,
         "anomalies": _anomalies(analysis),
     }
@@ -225,6 +247,17 @@ def _time(board: Board) -> dict[str, Any]:
         studies = {str(study): seconds for study, seconds in one.studies_s.items()}
         steps.setdefault(submission, {})[workload] = {"studies_s": studies, "spread": one.spread}
     return {"accounts": spent, "steps": steps}
+
+
+def _results_status(analysis: Analysis) -> dict[str, Any]:
+    board, origins = analysis.board, analysis.provenance.origins
+    names = [board.times.submissions[row] for row in board.ranking]
+    parts = {name: [origin for origin in origins if origin.submission == name] for name in names}
+    return {
+        **analysis.standing.as_data(),
+        "meaning": analysis.standing.sentence,
+        "submissions": {name: provenance.standing(part).as_data() for name, part in parts.items()},
+    }
 
 
 def _anomalies(analysis: Analysis) -> dict[str, Any]:

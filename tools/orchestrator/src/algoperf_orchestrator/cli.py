@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from algoperf.spec import DEFAULT_RULES, Framework, Scale, TuningRuleset
-from algoperf_orchestrator import cli_scores
+from algoperf_orchestrator import cli_scores, cli_suite
+from algoperf_orchestrator.cli_options import ClockName, ClockOption, DataDirOption, JsonOption, ScaleOption, names
 from algoperf_orchestrator.environment import default_data_dir
 from algoperf_orchestrator.errors import one_sentence
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Make data, check it, and see what is there.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(cli_suite.app)
 app.add_typer(cli_scores.app)
 
 
@@ -36,25 +38,7 @@ class Listed(StrEnum):
     SUBMISSIONS = "submissions"
 
 
-class ClockName(StrEnum):
-    """The clocks; see `algoperf.clock`."""
-
-    WALL = "wall"
-    VIRTUAL = "virtual"
-
-
 WorkloadArgument = Annotated[str, typer.Argument(metavar="WORKLOAD", help="Name of a workload.")]
-ScaleOption = Annotated[Scale, typer.Option(help="The published benchmark, or the same made small.")]
-ClockOption = Annotated[ClockName, typer.Option(help="Time as it passes, or the same for each step (not official).")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DataDirOption = Annotated[
-    Path | None,
-    typer.Option(
-        envvar="ALGOPERF_DATA",
-        help="Where prepared data lies.",
-        show_default="the user's data folder",
-    ),
-]
 
 
 @app.command("list")
@@ -191,27 +175,31 @@ def run_trial(
     experiment: Annotated[Path, typer.Option(help="Folder for the logs.")],
     data_dir: DataDirOption = None,
     settings: Annotated[str, typer.Option(help="Name of the process's settings, for the records.")] = "unknown",
+    preflight: Annotated[bool, typer.Option("--preflight", help="Stop after two steps, and go on.")] = False,
 ) -> None:
     """Run one trial in this process, with events as JSON lines on stdout: what `run` starts."""
     from algoperf_orchestrator.run_trial import run_trial as run_configured_trial
 
-    sys.exit(run_configured_trial(config, experiment, data_dir or default_data_dir(), settings))
+    sys.exit(run_configured_trial(config, experiment, data_dir or default_data_dir(), settings, preflight))
 
 
 @app.command()
 def demo(
     experiment: Annotated[Path, typer.Option(help="Folder for the logs.")] = Path("experiments/demo"),
-    workload: Annotated[str, typer.Option(help="What to train, at mini scale.")] = "ogbg",
+    workloads: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Train these alone.", show_default="all that have a mini scale")
+    ] = None,
     clock: ClockOption = ClockName.WALL,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Train two algorithms on a small workload in each installed framework, and compare them.
+    """Train two algorithms on the small workloads, in each installed framework, and score them.
 
     ALGOPERF_FRAMEWORKS (jax, pytorch, or both with a space between) chooses the frameworks.
     """
     from algoperf_orchestrator.demo import demo as run_demo
 
-    sys.exit(run_demo(workload, experiment, data_dir or default_data_dir(), clock.value))
+    chosen = names(workloads)
+    sys.exit(run_demo(chosen, experiment, data_dir or default_data_dir(), clock.value))
 
 
 def main(arguments: list[str] | None = None) -> None:

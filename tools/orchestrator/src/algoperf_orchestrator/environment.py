@@ -5,6 +5,7 @@ so that neither a submission nor the shell that a trial is started from decides 
 """
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -27,6 +28,9 @@ REMOVED = (
     "WORLD_SIZE",
 )
 
+# As `nvidia-smi -L` prints them.
+_UUID = re.compile(r"^GPU .*\(UUID: ([^)]+)\)", re.MULTILINE)
+
 # A file beside which a trial is started must not stand in for an installed package.
 _ALWAYS = {"PYTHONSAFEPATH": "1"}
 # Spinning threads doubled PyTorch's step time on busy machines.
@@ -44,7 +48,7 @@ class Devices:
 
     Attributes:
         kind: what they are.
-        ids: names of the CUDA devices, as in `CUDA_VISIBLE_DEVICES`.
+        ids: UUIDs of the CUDA devices, as in `CUDA_VISIBLE_DEVICES`.
         count: how many; on the CPU, how many are pretended.
     """
 
@@ -101,16 +105,18 @@ def find_devices(requested: int | None) -> Devices:
 
 
 def _cuda_devices() -> tuple[str, ...]:
+    """UUIDs of the GPUs that this process may use, in the driver's order."""
     # Not through a framework: importing one takes seconds, and would take memory on the devices.
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()
     output = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False).stdout
-    present = [line for line in output.splitlines() if line.startswith("GPU ")]
+    present = tuple(_UUID.findall(output))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None or not present:
-        return tuple(str(number) for number in range(len(present)))
-    return tuple(name for name in visible.split(",") if name not in ("", "-1"))
+        return present
+    names = [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
+    return tuple(present[int(name)] if name.isdigit() and int(name) < len(present) else name for name in names)
 
 
 def default_data_dir() -> Path:

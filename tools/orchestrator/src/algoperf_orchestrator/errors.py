@@ -6,7 +6,11 @@ from contextlib import contextmanager
 
 import typer
 
+# Exit codes, besides 0 for a result.
+FAILED = 1
 BAD_INPUT = 2
+INFRASTRUCTURE = 3
+INTERRUPTED = 130
 
 
 @contextmanager
@@ -17,7 +21,7 @@ def one_sentence() -> Iterator[None]:
     except Exception as error:
         if not _can_be_mended(error):
             raise
-        typer.echo(_sentence(error), err=True)
+        typer.echo(sentence(error), err=True)
         sys.exit(BAD_INPUT)
 
 
@@ -32,7 +36,8 @@ def _can_be_mended(error: Exception) -> bool:
     return isinstance(error, (DataError, RecordsError, SubmissionError))
 
 
-def _sentence(error: Exception) -> str:
+def sentence(error: Exception) -> str:
+    """What a user reads of an error."""
     if isinstance(error, ModuleNotFoundError) and str(error) == f"No module named {error.name!r}":
         package = str(error.name).partition(".")[0]
         return f"{package} is not installed; install it with `uv pip install {package}`."

@@ -9,7 +9,7 @@ from algoperf.spec import Framework, Scale, Target, WorkloadSpec
 from algoperf_orchestrator.frameworks import is_installed
 
 # What goes to a file or a pipe is not broken to fit a screen.
-_FILE_WIDTH = 200
+FILE_WIDTH = 200
 
 
 def workloads() -> list[dict[str, Any]]:
@@ -58,7 +58,7 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
         table.add_column(name, overflow="fold")
     for row in texts:
         table.add_row(*row.values())
-    width = None if sys.stdout.isatty() else _FILE_WIDTH
+    width = None if sys.stdout.isatty() else FILE_WIDTH
     Console(width=width, highlight=False, markup=False).print(table)
 
 

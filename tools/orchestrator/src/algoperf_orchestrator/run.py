@@ -15,11 +15,11 @@ from algoperf.trial_config import EndReason, TrialConfig
 from algoperf_orchestrator import summary
 from algoperf_orchestrator.configure import RunRequest, configure
 from algoperf_orchestrator.environment import find_devices
-from algoperf_orchestrator.errors import BAD_INPUT
+from algoperf_orchestrator.errors import BAD_INPUT, INTERRUPTED
 from algoperf_orchestrator.launch import STDERR, Ended, Launch, launch
 from algoperf_orchestrator.progress import Progress
+from algoperf_orchestrator.verdict import of_folder
 
-INTERRUPTED = 130
 _LAST_LINES = 15
 
 
@@ -37,7 +37,7 @@ def run(request: RunRequest, experiment: Path, devices: int | None = None) -> in
         devices=find_devices(devices),
     )
     records.check_same_config(what.folder, config.as_json())
-    if is_finished(what.folder):
+    if of_folder(what.folder) is not None:
         typer.echo(f"{_title(config)} is finished already; choose another --experiment to train again.")
         return _report(what)
     target = registry.workload_spec(config.workload).at(config.scale).target
@@ -49,15 +49,7 @@ def run(request: RunRequest, experiment: Path, devices: int | None = None) -> in
         typer.echo("Stopped; run the same command again to continue.", err=True)
         return INTERRUPTED
     # Of several processes one that failed may have written the outcome while the first waited for it.
-    return _report(what) if ended.is_told or is_finished(what.folder) else _died(what, ended)
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether a trial has a result. One that the infrastructure ended has none yet."""
-    if not folder.is_dir():
-        return False
-    reason = records.read_trial(folder).end_reason
-    return reason is not None and reason != EndReason.INFRASTRUCTURE
+    return _report(what) if ended.is_told or of_folder(what.folder) is not None else _died(what, ended)
 
 
 def _title(config: TrialConfig) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +17,12 @@ import typer
 from algoperf import registry, submission
 from algoperf.records import trial_folder
 from algoperf.trial import EndReason, Outcome, Trial, TrialConfig
+from algoperf_orchestrator import profiles
+from algoperf_orchestrator.errors import sentence
 from algoperf_orchestrator.summary import EXIT_CODES
+
+# A preflight takes so many steps; before the last it saves a checkpoint and goes on from it.
+PREFLIGHT_STEPS = 3
 
 # How long a process that failed waits for process 0 to write down the same failure.
 _GRACE_S = 10.0
@@ -23,14 +30,21 @@ _GRACE_S = 10.0
 _DECISIVE = ("CUBLAS_", "CUDA_", "JAX_", "MKL_", "NCCL_", "OMP_", "PYTORCH_", "TF_", "TORCH", "XLA_")
 
 
-def run_trial(config_file: Path, experiment: Path, data_dir: Path, settings: str) -> int:
+def run_trial(config_file: Path, experiment: Path, data_dir: Path, settings: str, preflight: bool = False) -> int:
     """Runs one trial in this process, or continues it. Returns the exit code.
 
-    `settings` names the profile that the process was started with, for the records.
+    Args:
+        config_file: the trial's configuration as JSON; "-" reads stdin.
+        experiment: folder for the logs.
+        data_dir: the folder below which prepared data lies.
+        settings: names the profile that the process was started with, for the records.
+        preflight: stop after two steps, and continue from the checkpoint.
 
-    The code is 0 for every result of the algorithm and 3 if the infrastructure failed. Where several
-    processes run the trial it is 1 if the submission failed: torchrun then ends the others.
+    The code is 0 for every result of the algorithm, and if the trial was asked to stop; 3 if the
+    infrastructure failed. Where several processes run the trial it is 1 if the submission failed:
+    torchrun then ends the others.
     """
+    stop = _stop_on_signals()
     events = _claim_stdout()
 
     def observe(event: str, facts: Mapping[str, Any]) -> None:
@@ -43,18 +57,58 @@ def run_trial(config_file: Path, experiment: Path, data_dir: Path, settings: str
     # Before the submission: it may ask for the process group while it is imported.
     workload = registry.make_workload(spec, config.framework, data_dir, config.rules)
     _check_devices(settings, workload.backend.hardware())
-    loaded = submission.load(submission.locate(config.submission, config.framework))
+    try:
+        loaded = submission.load(submission.locate(config.submission, config.framework))
+    except submission.SubmissionError as error:
+        observe("refused", {"message": str(error)})
+        raise
     folder = trial_folder(experiment, config.study, config.workload, config.framework.value, config.trial)
-    trial = Trial(config, workload, loaded, folder, observe, _process_metadata(settings))
-    outcome = trial.run()
+    metadata = _process_metadata(settings, config, workload.backend.hardware())
+    try:
+        if preflight:
+            Trial(config, workload, loaded, folder, observe, metadata, stop=_after(PREFLIGHT_STEPS - 1)).run()
+        outcome = Trial(config, workload, loaded, folder, observe, metadata, stop=stop).run()
+    except OSError as error:
+        # Not even how the trial ended can be written.
+        typer.echo(sentence(error), err=True)
+        return EXIT_CODES[EndReason.INFRASTRUCTURE]
+    if outcome is None:
+        return 0
     if outcome.error is not None:
         typer.echo(outcome.error["traceback"], err=True)
     return _exit_code(outcome, workload.backend.rank, workload.backend.num_processes)
 
 
-def _process_metadata(settings: str) -> dict[str, Any]:
+def _stop_on_signals() -> Callable[[], bool]:
+    """Whether SIGINT or SIGTERM came. A second one interrupts at once."""
+    received: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        received.append(number)
+        if len(received) > 1:
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    return lambda: bool(received)
+
+
+def _after(steps: int) -> Callable[[], bool]:
+    """Says so once it has been asked so many times."""
+    asked = iter(range(1, steps))
+    return lambda: next(asked, None) is None
+
+
+def _process_metadata(settings: str, config: TrialConfig, hardware: Mapping[str, Any]) -> dict[str, Any]:
     variables = {name: value for name, value in sorted(os.environ.items()) if name.startswith(_DECISIVE)}
-    return {"process_settings": settings, "environment": variables}
+    status, why = profiles.status(config, hardware)
+    return {
+        "process_settings": settings,
+        "environment": variables,
+        "hostname": socket.gethostname(),
+        "results_status": status.value,
+        "results_status_reason": why,
+    }
 
 
 def _check_devices(settings: str, hardware: Mapping[str, Any]) -> None:

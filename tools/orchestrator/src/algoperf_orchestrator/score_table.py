@@ -11,6 +11,7 @@ from rich.table import Table
 from algoperf_scoring import anomalies
 from algoperf_scoring.board import Cell, Reason
 from algoperf_scoring.document import Analysis
+from algoperf_scoring.health import Flag
 from algoperf_scoring.profiles import fastest
 from algoperf_scoring.robustness import geometric_mean
 from algoperf_scoring.times import Missing, Selection
@@ -44,6 +45,9 @@ def show(analysis: Analysis) -> None:
         console.width = max(console.width, _MIN_WIDTH)
     console.print(_title(analysis), style="bold")
     console.print(_leaderboard(analysis))
+    console.print(analysis.standing.sentence)
+    for flag in analysis.health:
+        console.print(_health_line(flag))
     console.print()
     for table in _ratios(analysis, console.width):
         console.print(table)
@@ -86,6 +90,14 @@ def _leaderboard(analysis: Analysis) -> Table:
             *([f"{geometric_mean(analysis.speedups[row]):.3f}"] if analysis.baseline is not None else []),
         )
     return table
+
+
+def _health_line(flag: Flag) -> str:
+    """Where steps took another time than elsewhere."""
+    return (
+        f"Step times: {flag.submission}, {flag.workload}, {flag.framework}, {flag.group.value} {flag.name}: "
+        f"{flag.step_s:.3g} s per step, {flag.ratio:.2f} times the others; {flag.advice}."
+    )
 
 
 def _frameworks(analysis: Analysis, submission: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from algoperf import registry
 from algoperf.spec import DEFAULT_RULES, Scale, TuningRuleset, WorkloadSpec
 from algoperf.study import RULESETS
+from algoperf_orchestrator import suite_rules
 from algoperf_scoring import find
 from algoperf_scoring import rules as published_rules
 from algoperf_scoring.json_files import read_object
@@ -56,20 +57,24 @@ def _workload(spec: WorkloadSpec) -> WorkloadRules:
 def choose(logs: Sequence[Path], rules: str | None, ruleset: TuningRuleset | None) -> tuple[Rules, str]:
     """The rules and the ruleset to score logs by.
 
-    What is not given is taken from the first trial of each submission: our logs say both, others only the ruleset.
+    What is not given is what a suite has put beside its logs, else what the first trial of each submission says:
+    our logs say both, others only the ruleset.
 
     Raises:
         ValueError: the logs do not say it, or contradict each other.
     """
+    kept = suite_rules.beside(logs) if rules is None else None
+    if kept is not None and ruleset is None and len(kept.rulesets) == 1:
+        return kept, next(iter(kept.rulesets))
     told = list(_told(logs)) if rules is None or ruleset is None else []
-    if rules is None:
+    if rules is None and kept is None:
         options = f"--rules {'|'.join((*published_rules.PUBLISHED, MINI))}"
         rules = _agreed("rules", [MINI if one.get("scale") == MINI else one.get("rules") for one in told], options)
     if ruleset is None:
         names = [one.get("ruleset", one.get("tuning_ruleset")) for one in told]
         known = [name for name in names if name in set(TuningRuleset)]
         ruleset = TuningRuleset(_agreed("rulesets", known, "--ruleset external|self"))
-    return rules_by_name(rules), ruleset.value
+    return kept or rules_by_name(str(rules)), ruleset.value
 
 
 def _agreed(what: str, told: Sequence[object], options: str) -> str:

@@ -6,12 +6,13 @@ from algoperf import registry, submission
 from algoperf.records import TrialRecord
 from algoperf.spec import Split, Target
 from algoperf.trial_config import EndReason, TrialConfig
+from algoperf_orchestrator.errors import FAILED, INFRASTRUCTURE
 
 # A result of the algorithm is a success of the command, unless the submission failed.
 EXIT_CODES: Mapping[EndReason, int] = dict.fromkeys(EndReason, 0) | {
-    EndReason.ERROR: 1,
-    EndReason.OOM: 1,
-    EndReason.INFRASTRUCTURE: 3,
+    EndReason.ERROR: FAILED,
+    EndReason.OOM: FAILED,
+    EndReason.INFRASTRUCTURE: INFRASTRUCTURE,
 }
 _SENTENCES: Mapping[EndReason, str] = {
     EndReason.REACHED: "both targets were reached",

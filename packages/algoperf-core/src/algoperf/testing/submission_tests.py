@@ -1,6 +1,5 @@
 """What every submission has to satisfy: a short trial on the toy workload."""
 
-import ast
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,6 @@ from algoperf.testing.standard import StandardTests
 from algoperf.trial import EndReason, Trial
 
 VARIABLE = "ALGOPERF_SUBMISSIONS"
-_MODULES = {Framework.JAX: {"jax", "jaxlib", "flax", "optax"}, Framework.PYTORCH: {"torch"}}
 
 
 class SubmissionTests(StandardTests):
@@ -38,7 +36,7 @@ class SubmissionTests(StandardTests):
         if "path" not in metafunc.fixturenames:
             return
         named = [path for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path]
-        paths = [*self.submissions, *(path for path in named if is_written_for(Path(path), self.framework))]
+        paths = [*self.submissions, *(path for path in named if submission.is_written_for(Path(path), self.framework))]
         if not paths:
             raise pytest.UsageError(f"{type(self).__name__} has no submissions; name some in {VARIABLE}.")
         metafunc.parametrize("path", paths, ids=["-".join(Path(path).parts[-2:]) for path in paths])
@@ -47,21 +45,9 @@ class SubmissionTests(StandardTests):
         """The submission fails in its first steps; the message and the traceback say where."""
         require(self.framework)
         outcome = _trial(path, self.framework, tmp_path).run()
+        assert outcome is not None
         assert outcome.end_reason is EndReason.STEPS, (outcome.error or {}).get("traceback")
         assert [row["global_step"] for row in outcome.evaluations] == [1, 2]
-
-
-def is_written_for(path: Path, framework: Framework) -> bool:
-    """Whether a submission's file imports a framework, or none, as far as one can see without importing it."""
-    file = path / "submission.py" if path.is_dir() else path
-    imported = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add((node.module or "").partition(".")[0])
-    found = {one for one, modules in _MODULES.items() if modules & imported}
-    return not found or framework in found
 
 
 def _trial(name_or_path: str, framework: Framework, folder: Path) -> Trial:

@@ -1,0 +1,36 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from algoperf.spec import Scale
+
+
+class ClockName(StrEnum):
+    """The clocks; see `algoperf.clock`."""
+
+    WALL = "wall"
+    VIRTUAL = "virtual"
+
+
+ScaleOption = Annotated[Scale, typer.Option(help="The published benchmark, or the same made small.")]
+ClockOption = Annotated[ClockName, typer.Option(help="Time as it passes, or the same for each step (not official).")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="ALGOPERF_DATA",
+        help="Where prepared data lies.",
+        show_default="the user's data folder",
+    ),
+]
+
+
+def names(text: str | None) -> tuple[str, ...]:
+    """The names in an option such as `--workloads a,b`."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())

@@ -1,0 +1,209 @@
+"""The command `full-suite`: plan, check, run, score."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import typer
+
+from algoperf import registry
+from algoperf.data import DataError, preparation
+from algoperf.spec import Scale
+from algoperf_orchestrator import data_commands, frameworks, preflight, status, suite_rules
+from algoperf_orchestrator.environment import Devices, find_devices
+from algoperf_orchestrator.errors import FAILED, INFRASTRUCTURE, INTERRUPTED
+from algoperf_orchestrator.executors import Executor
+from algoperf_orchestrator.executors.local import LocalExecutor
+from algoperf_orchestrator.launch import Limits
+from algoperf_orchestrator.leases import make_pool
+from algoperf_orchestrator.ledger import Ledger
+from algoperf_orchestrator.plan import Plan, make_plan
+from algoperf_orchestrator.run_trial import PREFLIGHT_STEPS
+from algoperf_orchestrator.scheduler import Place, Policy, Scheduler
+from algoperf_orchestrator.suite import Suite
+from algoperf_orchestrator.suite_view import SuiteView
+from algoperf_orchestrator.verdict import State
+
+REPORT = "report"
+# Of the memory that is there, what trials may use together.
+_MEMORY_PART = 0.9
+# What is silent for so long hangs: at full scale an evaluation alone may take the better part of an hour.
+_SILENCE_S = {Scale.FULL: 7200.0, Scale.MINI: 600.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a suite is run, which changes none of its results.
+
+    Attributes:
+        policy: of retries.
+        preflight: whether to make it.
+        memory_gib: memory of one trial on the CPU; None: an even part of what is there.
+        silence_s: when a trial counts as hung; None: two hours, ten minutes at mini scale.
+        report: whether to score in the end.
+    """
+
+    policy: Policy
+    preflight: bool = True
+    memory_gib: float | None = None
+    silence_s: float | None = None
+    report: bool = True
+
+
+def full_suite(suite: Suite, experiment: Path, data_dir: Path, options: Options) -> int:
+    """Runs a suite, or goes on with it. Returns the exit code.
+
+    0: every trial has a result. 1: the preflight found a problem, and nothing was started. 3: trials
+    are left without a result because of the infrastructure. 130: it was stopped.
+
+    Raises:
+        ValueError, ImportError, DataError, LedgerError, OSError: with the sentence for the user.
+    """
+    plan = make_plan(suite)
+    executor = _make_executor(suite, experiment, options)
+    _check(plan, data_dir)
+    experiment.mkdir(parents=True, exist_ok=True)
+    before = suite_rules.read(experiment)
+    rules = plan.rules if before is None else suite_rules.extend(before, plan.rules)
+    with Ledger(experiment, create=True) as ledger:
+        ledger.add(plan.trials)
+        ledger.restrict(plan.trials)
+        suite_rules.write(rules, experiment)
+        if options.preflight and not _preflight(plan, ledger, data_dir, options):
+            return FAILED
+        if not _run(ledger, executor, Place(experiment=experiment, data_dir=data_dir), options.policy):
+            return INTERRUPTED
+        found = status.of(ledger, experiment)
+    if options.report:
+        report(experiment)
+    return INFRASTRUCTURE if found.counts[State.FAILED_INFRASTRUCTURE.value] else 0
+
+
+def report(experiment: Path) -> None:
+    """Scores an experiment, and draws its page."""
+    # Only now: scoring and drawing are slow to import.
+    from algoperf_orchestrator import score
+
+    folder = experiment / REPORT
+    request = score.ScoreRequest(folders=[experiment])
+    score.score(request, json_file=folder / "scores.json", csv=None, html=folder)
+    typer.echo(f"The report is {folder / 'index.html'}.")
+
+
+def _run(ledger: Ledger, executor: Executor, place: Place, policy: Policy) -> bool:
+    with _signals() as is_stopped, SuiteView(ledger, place.experiment, live=sys.stdout.isatty()) as view:
+        scheduler = Scheduler(place, ledger, executor, policy, view.happened, view.refresh)
+        is_done = scheduler.run(is_stopped)
+    if not is_done:
+        typer.echo("Stopped; run the same command again to continue.", err=True)
+    return is_done
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C or SIGTERM came."""
+    received: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        if not received:
+            typer.echo(
+                "Stopping: running trials save a checkpoint and leave; this takes up to half a minute.", err=True
+            )
+        received.append(number)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _make_executor(suite: Suite, experiment: Path, options: Options) -> Executor:
+    """The executor of a suite. Raises ValueError if fewer devices are here than a trial is to use."""
+    silence_s = options.silence_s or _SILENCE_S[suite.scale]
+    devices = find_devices(None)
+    count = suite.devices or max(len(devices.ids), 1)
+    pool = make_pool(devices, count, suite.cores)
+    limits = Limits(memory_bytes=_memory_bytes(devices, len(pool.shares), options.memory_gib), silence_s=silence_s)
+    return LocalExecutor(pool, limits)
+
+
+def _memory_bytes(devices: Devices, num_at_once: int, memory_gib: float | None) -> int | None:
+    if memory_gib is not None:
+        return int(memory_gib * 2**30)
+    # With GPUs the host's memory holds the data sets, and what a trial needs of it is not the algorithm's doing.
+    return None if devices.kind == "cuda" else int(psutil.virtual_memory().total * _MEMORY_PART / num_at_once)
+
+
+def _check(plan: Plan, data_dir: Path) -> None:
+    """What can be wrong is found before anything starts."""
+    if plan.missing:
+        packages = " ".join(f"algoperf-workload-{package_of(name)}" for name in plan.missing)
+        raise ValueError(
+            f"{len(plan.missing)} workloads of this suite are not installed ({', '.join(plan.missing)}); install "
+            f"{' '.join(dict.fromkeys(packages.split()))}, or choose others with --workloads."
+        )
+    for framework in plan.suite.frameworks:
+        frameworks.check_installed(framework)
+    for name in plan.rules.workloads:
+        spec = registry.workload_spec(name).at(plan.suite.scale)
+        if missing := [one.value for one in plan.suite.frameworks if one not in spec.implementations]:
+            raise ValueError(
+                f"{name} has no implementation in {missing[0]}; leave it out, or choose another framework."
+            )
+        found = preparation.status(spec, data_dir)
+        if found.state not in ("missing", "unfinished"):
+            continue
+        if plan.suite.scale is not Scale.MINI:
+            command = preparation.prepare_command(spec)
+            raise DataError(f"The data of {name} is {found.state} in {found.folder}; run `{command}`.")
+        data_commands.prepare_if_needed(spec, data_dir)
+
+
+def package_of(workload: str) -> str:
+    """The end of the name of the package that brings a workload of the rules."""
+    return {"criteo1tb": "criteo", "finewebedu": "lm"}.get(first := workload.partition("_")[0], first)
+
+
+def _preflight(plan: Plan, ledger: Ledger, data_dir: Path, options: Options) -> bool:
+    """Makes the preflight of what has not been run before. Returns whether there is no problem."""
+    begun = {(row[0], row[1]) for row in ledger.query(_BEGUN)}
+    wanted = [check for check in preflight.checks(plan) if (check.label, check.config.workload) not in begun]
+    if not wanted:
+        return True
+    found = []
+    devices = find_devices(plan.suite.devices)
+    limits = Limits(memory_bytes=_memory_bytes(devices, 1, options.memory_gib))
+    typer.echo(f"Preflight: {PREFLIGHT_STEPS} steps of each submission on each workload, at mini scale.")
+    for one in preflight.run(wanted, data_dir, devices, limits):
+        found.append(one)
+        typer.echo(_line(one, len(found), len(wanted)))
+    problems = [one for one in found if one.problem]
+    for one in problems:
+        typer.echo(f"\n{one.check.label} on {one.check.config.workload}:", err=True)
+        for line in one.log.strip().splitlines()[-_LOG_LINES:]:
+            typer.echo(f"  {line}", err=True)
+    if problems:
+        typer.echo(
+            f"{len(problems)} of {len(found)} checks failed and nothing was started; "
+            "mend the submissions and run the same command again, or pass --no-preflight.",
+            err=True,
+        )
+    return not problems
+
+
+_BEGUN = "SELECT DISTINCT submission, workload FROM trials WHERE attempts > 0"
+_LOG_LINES = 12
+
+
+def _line(found: preflight.Found, number: int, total: int) -> str:
+    check = found.check
+    what = f"{check.label}, {check.config.workload} in {check.config.framework.value}"
+    return f"  {number} of {total}  {what}: {found.problem or 'ok'} ({found.seconds:.0f} s)"

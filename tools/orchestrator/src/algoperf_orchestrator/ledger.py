@@ -1,0 +1,394 @@
+"""The ledger of an experiment: where each of its trials stands, in an SQLite file beside the logs.
+
+What a trial has achieved is in its folder; the ledger says who works on it. It is written on the
+orchestrator's machine alone: SQLite's write-ahead log needs memory that its users share. A commit
+survives the death of any process; after a power cut the newest may be missing, and is found again in
+the trials' folders.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from algoperf.records import trial_folder
+from algoperf.trial_config import TrialConfig
+from algoperf_orchestrator import attempt
+from algoperf_orchestrator.attempt import Attempt
+from algoperf_orchestrator.plan import Key, PlannedTrial
+from algoperf_orchestrator.verdict import State, Verdict
+
+NAME = "ledger.sqlite"
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE trials (
+    id INTEGER PRIMARY KEY,
+    submission TEXT NOT NULL, workload TEXT NOT NULL, framework TEXT NOT NULL,
+    study INTEGER NOT NULL, trial INTEGER NOT NULL,
+    config TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'planned', reason TEXT NOT NULL DEFAULT '', detail TEXT NOT NULL DEFAULT '',
+    attempts INTEGER NOT NULL DEFAULT 0, failures INTEGER NOT NULL DEFAULT 0, not_before REAL NOT NULL DEFAULT 0,
+    owner INTEGER, handle TEXT NOT NULL DEFAULT '', host TEXT NOT NULL DEFAULT '', devices TEXT NOT NULL DEFAULT '[]',
+    started REAL, heartbeat REAL, ended REAL,
+    phase TEXT NOT NULL DEFAULT '', step INTEGER NOT NULL DEFAULT 0, submission_s REAL NOT NULL DEFAULT 0,
+    best REAL, wall_s REAL NOT NULL DEFAULT 0, peak_memory_bytes INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (submission, workload, framework, study, trial)
+);
+CREATE INDEX trials_by_state ON trials (state);
+CREATE TABLE attempts (
+    trial INTEGER NOT NULL REFERENCES trials (id), number INTEGER NOT NULL,
+    host TEXT NOT NULL, devices TEXT NOT NULL, started REAL NOT NULL, ended REAL, reason TEXT, detail TEXT,
+    PRIMARY KEY (trial, number)
+);
+CREATE TABLE owners (
+    id INTEGER PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, created REAL NOT NULL,
+    executor TEXT NOT NULL, started REAL NOT NULL, heartbeat REAL NOT NULL
+);
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+
+
+class LedgerError(ValueError):
+    """A ledger that is missing, damaged or another version's; the message says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A trial as the ledger has it; see the table."""
+
+    id: int
+    key: Key
+    config: TrialConfig
+    state: State
+    reason: str
+    attempts: int
+    failures: int
+    owner: int | None
+    handle: str
+    host: str
+    started: float | None
+    heartbeat: float | None
+
+    def folder(self, experiment: Path) -> Path:
+        """Where its records lie."""
+        key = self.key
+        return trial_folder(experiment / key.submission, key.study, key.workload, key.framework, key.trial)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """An orchestrator that works, or worked, on the experiment."""
+
+    id: int
+    host: str
+    pid: int
+    created: float
+    executor: str
+    heartbeat: float
+
+
+class Ledger:
+    """One connection to the ledger of an experiment. A context manager; of one thread.
+
+    Args:
+        experiment: its folder.
+        create: make the ledger if there is none.
+
+    Raises:
+        LedgerError: there is none, or it cannot be read.
+    """
+
+    def __init__(self, experiment: Path, *, create: bool = False) -> None:
+        self.path = experiment / NAME
+        if not create and not self.path.is_file():
+            raise LedgerError(
+                f"There is no experiment in {experiment}; name a folder that `full-suite` made, "
+                f"or run `algoperf-orchestrate ledger rebuild {experiment}` if its {NAME} was lost."
+            )
+        self._db = sqlite3.connect(self.path, isolation_level=None, timeout=30.0)
+        self._db.row_factory = sqlite3.Row
+        try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._make_tables()
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            if isinstance(error, sqlite3.OperationalError):
+                raise OSError(None, str(error), str(self.path)) from error
+            raise LedgerError(
+                f"{self.path} is damaged ({error}); remove it and run "
+                f"`algoperf-orchestrate ledger rebuild {experiment}`."
+            ) from error
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._db.close()
+
+    def _make_tables(self) -> None:
+        with self.transaction():
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                for statement in _SCHEMA.split(";\n"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {_VERSION}")
+            elif version != _VERSION:
+                raise LedgerError(
+                    f"{self.path} is of version {version}, not {_VERSION}; use the AlgoPerf it came from."
+                )
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is done within happens at once, or not at all, and nobody else writes meanwhile.
+
+        Raises OSError if the disk is full or the file may not be written.
+        """
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise OSError(None, str(error), str(self.path)) from error
+
+    # Planning.
+
+    def add(self, trials: Iterable[PlannedTrial]) -> int:
+        """Enters planned trials; those that are there already stay as they are. Returns how many were new.
+
+        Raises:
+            LedgerError: a trial is there with another configuration.
+        """
+        rows = [(*trial.key, json.dumps(trial.config.as_json())) for trial in trials]
+        with self.transaction():
+            known = {tuple(row)[:5]: row[5] for row in self._db.execute(f"SELECT {_KEY}, config FROM trials")}
+            for row in rows:
+                if (before := known.get(row[:5])) is not None and before != row[5]:
+                    raise LedgerError(_conflict(Key(*row[:5]), json.loads(before), json.loads(row[5])))
+            new = [row for row in rows if row[:5] not in known]
+            self._db.executemany(f"INSERT INTO trials ({_KEY}, config) VALUES (?, ?, ?, ?, ?, ?)", new)
+        return len(new)
+
+    # Who works here.
+
+    def register(self, executor: str) -> int:
+        """Enters this process as one that works on the experiment. Returns its number as an owner."""
+        process, now = psutil.Process(), time.time()
+        with self.transaction():
+            cursor = self._db.execute(
+                "INSERT INTO owners (host, pid, created, executor, started, heartbeat) VALUES (?, ?, ?, ?, ?, ?)",
+                (socket.gethostname(), os.getpid(), process.create_time(), executor, now, now),
+            )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def owners(self) -> dict[int, Owner]:
+        """All that have worked here, by number."""
+        rows = self._db.execute("SELECT id, host, pid, created, executor, heartbeat FROM owners")
+        return {row["id"]: Owner(**dict(row)) for row in rows}
+
+    # A trial's way through the states.
+
+    def claim(self, row: Row, owner: int, handle: str = "") -> int | None:
+        """Takes a planned trial to run it. Returns the number of the attempt; None if somebody else was faster."""
+        now = time.time()
+        with self.transaction():
+            changed = self._db.execute(
+                "UPDATE trials SET state = 'running', reason = '', detail = '', owner = ?, handle = ?, "
+                "attempts = attempts + 1, started = ?, heartbeat = ?, ended = NULL, phase = 'starting' "
+                "WHERE id = ? AND state = 'planned' AND attempts = ?",
+                (owner, handle, now, now, row.id, row.attempts),
+            ).rowcount
+            if not changed:
+                return None
+            number = row.attempts + 1
+            self._db.execute(
+                "INSERT INTO attempts (trial, number, host, devices, started) VALUES (?, ?, '', '[]', ?)",
+                (row.id, number, now),
+            )
+        return number
+
+    def set_handle(self, trial: int, number: int, handle: str) -> None:
+        """Notes under which name an executor knows an attempt."""
+        with self.transaction():
+            self._db.execute("UPDATE trials SET handle = ? WHERE id = ? AND attempts = ?", (handle, trial, number))
+
+    def adopt(self, row: Row, owner: int) -> bool:
+        """Takes over a running trial whose orchestrator is gone, without a new attempt."""
+        with self.transaction():
+            changed = self._db.execute(
+                "UPDATE trials SET owner = ? WHERE id = ? AND state = 'running' AND owner IS ? AND attempts = ?",
+                (owner, row.id, row.owner, row.attempts),
+            ).rowcount
+        return bool(changed)
+
+    def beat(self, owner: int, running: Mapping[int, Attempt | None]) -> list[int]:
+        """Says that an owner lives, and how far its trials are. Returns those that are its own no longer."""
+        now, lost = time.time(), []
+        with self.transaction():
+            self._db.execute("UPDATE owners SET heartbeat = ? WHERE id = ?", (now, owner))
+            for trial, newest in running.items():
+                if not self._beat(owner, trial, newest):
+                    lost.append(trial)
+        return lost
+
+    def _beat(self, owner: int, trial: int, newest: Attempt | None) -> int:
+        mine = "WHERE id = :id AND state = 'running' AND owner = :owner"
+        if newest is None:
+            statement = f"UPDATE trials SET id = id {mine}"
+            return self._db.execute(statement, {"id": trial, "owner": owner}).rowcount
+        values = {**vars(newest), "devices": json.dumps(newest.devices), "id": trial, "owner": owner}
+        values = {name: value for name, value in values.items() if isinstance(value, (int, float, str, type(None)))}
+        self._db.execute(
+            "UPDATE attempts SET host = :host, devices = :devices WHERE trial = :id AND number = :number", values
+        )
+        return self._db.execute(
+            "UPDATE trials SET host = :host, devices = :devices, started = :started, heartbeat = :heartbeat, "
+            "phase = :phase, step = :step, submission_s = :submission_s, best = :best, "
+            f"peak_memory_bytes = :peak_memory_bytes {mine}",
+            values,
+        ).rowcount
+
+    def end(self, trial: int, number: int, verdict: Verdict, retry_in_s: float | None = None) -> bool:
+        """Writes what came of an attempt. Returns whether it was still the trial's newest one.
+
+        Args:
+            trial: whose.
+            number: of the attempt.
+            verdict: what came of it.
+            retry_in_s: plan it again, not before so many seconds have passed.
+        """
+        now = time.time()
+        is_retry = retry_in_s is not None
+        state = State.PLANNED if is_retry else verdict.state
+        with self.transaction():
+            self._db.execute(
+                "UPDATE attempts SET ended = ?, reason = ?, detail = ? "
+                "WHERE trial = ? AND number = ? AND ended IS NULL",
+                (now, verdict.reason, verdict.detail, trial, number),
+            )
+            changed = self._db.execute(
+                "UPDATE trials SET state = ?, reason = ?, detail = ?, failures = failures + ?, not_before = ?, "
+                "owner = NULL, handle = '', ended = ?, wall_s = wall_s + ? - started, phase = '' "
+                "WHERE id = ? AND state = 'running' AND attempts = ?",
+                (
+                    state.value,
+                    verdict.reason,
+                    verdict.detail,
+                    verdict.state is State.FAILED_INFRASTRUCTURE,
+                    now + retry_in_s if retry_in_s is not None else 0,
+                    now,
+                    now,
+                    trial,
+                    number,
+                ),
+            ).rowcount
+        return bool(changed)
+
+    def settle(self, trial: int, verdict: Verdict, folder: Path) -> None:
+        """Writes the result that was found in a trial's folder, whatever the ledger said."""
+        found = attempt.read(folder)
+        facts = {} if found is None else {name: getattr(found, name) for name in _ATTEMPT_FACTS}
+        assignments = "".join(f", {name} = :{name}" for name in facts)
+        with self.transaction():
+            self._db.execute(
+                "UPDATE trials SET state = :state, reason = :reason, detail = :detail, owner = NULL, handle = '', "
+                f"phase = ''{assignments} WHERE id = :id",
+                {**verdict.as_json(), **facts, "state": verdict.state.value, "id": trial},
+            )
+
+    def plan_again(self, trials: Sequence[int]) -> None:
+        """Lets failed trials be run anew, with all attempts that are allowed."""
+        with self.transaction():
+            self._db.executemany(
+                "UPDATE trials SET state = 'planned', failures = 0, not_before = 0, ended = NULL WHERE id = ?",
+                [(trial,) for trial in trials],
+            )
+
+    # Reading.
+
+    def restrict(self, trials: Iterable[PlannedTrial]) -> None:
+        """Lets `next_planned` and `num_due` see these trials alone: an experiment may hold those of other suites."""
+        self._db.execute("CREATE TEMP TABLE IF NOT EXISTS mine (id INTEGER PRIMARY KEY)")
+        with self.transaction():
+            self._db.execute("DELETE FROM mine")
+            self._db.executemany(
+                f"INSERT INTO mine SELECT id FROM trials WHERE ({_KEY}) = (?, ?, ?, ?, ?)",
+                [trial.key for trial in trials],
+            )
+
+    def next_planned(self) -> Row | None:
+        """The first planned trial whose time has come."""
+        where = "state = 'planned' AND not_before <= ? AND id IN (SELECT id FROM mine) ORDER BY id LIMIT 1"
+        return next(self._rows(where, (time.time(),)), None)
+
+    def num_due(self) -> int:
+        """Planned trials whose time has come."""
+        return self._count("state = 'planned' AND not_before <= ?", (time.time(),))
+
+    def num_open(self) -> int:
+        """Trials that are planned or running, whoever runs them."""
+        return self._count("state IN ('planned', 'running')", ())
+
+    def _count(self, where: str, values: Sequence[Any]) -> int:
+        statement = f"SELECT count(*) FROM trials WHERE {where} AND id IN (SELECT id FROM mine)"
+        return int(self._db.execute(statement, values).fetchone()[0])
+
+    def running(self) -> list[Row]:
+        """All running trials, whoever runs them."""
+        return list(self._rows("state = 'running' ORDER BY id", ()))
+
+    def rows(self) -> list[Row]:
+        """All trials, in the order of the plan."""
+        return list(self._rows("1 ORDER BY id", ()))
+
+    def query(self, statement: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """Rows of a SELECT; see the tables above."""
+        return self._db.execute(statement, values).fetchall()
+
+    def _rows(self, where: str, values: Sequence[Any]) -> Iterator[Row]:
+        for row in self._db.execute(f"SELECT {_ROW} FROM trials WHERE {where}", values).fetchall():
+            facts = dict(row)
+            key = Key(*(facts.pop(name) for name in Key._fields))
+            config = TrialConfig.from_json(json.loads(facts.pop("config")))
+            yield Row(key=key, config=config, **{**facts, "state": State(facts["state"])})
+
+    # Facts of the experiment.
+
+    def fact(self, name: str) -> Any:
+        """What was stored under a name; None if nothing was."""
+        row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def set_fact(self, name: str, value: Any) -> None:
+        """Stores plain data under a name."""
+        with self.transaction():
+            self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
+
+
+# What the ledger takes from an attempt that it did not see.
+_ATTEMPT_FACTS = ("step", "submission_s", "best", "host", "peak_memory_bytes", "started")
+_KEY = ", ".join(Key._fields)
+_ROW = f"id, {_KEY}, config, state, reason, attempts, failures, owner, handle, host, started, heartbeat"
+
+
+def _conflict(key: Key, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    name = next(name for name in {**before, **now} if before.get(name) != now.get(name))
+    return (
+        f"The experiment has {key} with {name} {before.get(name)!r}, now asked for with {now.get(name)!r}; "
+        "choose another --experiment, or run it as it was."
+    )

@@ -1,0 +1,135 @@
+"""Before hours are spent: each submission takes three steps of each workload, at mini scale, on this machine."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from algoperf import registry
+from algoperf.data import preparation
+from algoperf.spec import Scale
+from algoperf.trial_config import EndReason, TrialConfig
+from algoperf_orchestrator import data_commands
+from algoperf_orchestrator.environment import Devices
+from algoperf_orchestrator.launch import Ended, Launch, Limits, launch
+from algoperf_orchestrator.plan import Plan
+from algoperf_orchestrator.run_trial import PREFLIGHT_STEPS
+from algoperf_orchestrator.verdict import Cause, State
+
+# A first step compiles; what has not come to its third by then hangs.
+_SILENCE_S = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """A submission on a workload.
+
+    Attributes:
+        label: the submission's name in the experiment.
+        config: of its first trial, at mini scale and with three steps.
+    """
+
+    label: str
+    config: TrialConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What became of a check.
+
+    Attributes:
+        check: which.
+        problem: one line; "" if all went well.
+        log: the end of what its process wrote, if there was a problem.
+        seconds: how long it took.
+    """
+
+    check: Check
+    problem: str
+    log: str
+    seconds: float
+
+
+def checks(plan: Plan) -> list[Check]:
+    """One for each submission and workload of a plan, with the point of its first trial."""
+    first: dict[tuple[str, str], Check] = {}
+    for trial in plan.trials:
+        key = (trial.label, trial.config.workload)
+        if key not in first:
+            config = replace(
+                trial.config,
+                scale=Scale.MINI,
+                study=0,
+                trial=1,
+                max_steps=PREFLIGHT_STEPS,
+                # The budget must not end it, however slow the machine.
+                clock="virtual",
+                max_runtime_s=registry.workload_spec(trial.config.workload)
+                .at(Scale.MINI)
+                .budget(plan.suite.rules)
+                .max_runtime_s,
+            )
+            first[key] = Check(label=trial.label, config=config)
+    return list(first.values())
+
+
+def run(
+    wanted: Sequence[Check],
+    data_dir: Path,
+    devices: Devices,
+    limits: Limits,
+    tell: Callable[[Check, int], None] = lambda check, number: None,
+) -> Iterator[Found]:
+    """Makes the checks one after another, and yields what became of each.
+
+    Args:
+        wanted: the checks.
+        data_dir: where prepared data lies; mini data that is missing is made.
+        devices: what to run on.
+        limits: memory, as in trials.
+        tell: is called with a check and its number before it starts.
+    """
+    for name in dict.fromkeys(check.config.workload for check in wanted):
+        spec = registry.workload_spec(name).at(Scale.MINI)
+        if preparation.status(spec, data_dir).state in ("missing", "unfinished"):
+            data_commands.prepare_if_needed(spec, data_dir)
+    for number, check in enumerate(wanted, 1):
+        tell(check, number)
+        yield _run(check, data_dir, devices, replace(limits, silence_s=_SILENCE_S))
+
+
+def _run(check: Check, data_dir: Path, devices: Devices, limits: Limits) -> Found:
+    start = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="algoperf-preflight-"))
+    try:
+        what = Launch(
+            config=check.config,
+            experiment=folder,
+            data_dir=data_dir,
+            devices=devices,
+            limits=limits,
+            options=["--preflight"],
+        )
+        ended = launch(what, lambda event, facts: None)
+    finally:
+        shutil.rmtree(folder)
+    problem = _problem(ended)
+    return Found(
+        check=check,
+        problem=problem,
+        log=ended.stderr if problem else "",
+        seconds=time.monotonic() - start,
+    )
+
+
+def _problem(ended: Ended) -> str:
+    found = ended.verdict
+    if found.state is State.DONE and found.reason != EndReason.DIVERGED:
+        return ""
+    if found.reason in (EndReason.ERROR, Cause.REFUSED, Cause.BAD_INPUT):
+        return found.detail
+    return f"{found.reason}: {found.detail}" if found.detail else found.reason

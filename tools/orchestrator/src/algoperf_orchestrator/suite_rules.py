@@ -1,0 +1,145 @@
+"""What a suite is scored by: the rules that it was asked for, cut to what it runs. Kept beside its logs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from algoperf import registry
+from algoperf.record_files import write_atomic
+from algoperf.seeds import stable_hash
+from algoperf.spec import Scale, WorkloadSpec
+from algoperf.study import RULESETS
+from algoperf_orchestrator.suite import QUALIFICATION, Suite, Variants
+from algoperf_scoring import rules as published_rules
+from algoperf_scoring.json_files import read_object
+from algoperf_scoring.rules import Rules, RulesetRules, WorkloadRules
+
+NAME = "rules.json"
+
+
+def suite_rules(suite: Suite) -> Rules:
+    """The rules of a suite: which workloads it runs, how often, for how long, and to what target.
+
+    Raises:
+        ValueError: the rules or a workload do not exist, or have no budget under these rules.
+    """
+    known = _known(suite)
+    base = suite.workloads or (QUALIFICATION if suite.qualification else tuple(_base(suite, known)))
+    workloads = {name: known[name] if name in known else _installed(suite, name) for name in base}
+    variants = {name: _variants(name, known) for name in base}
+    held_out = {}
+    if suite.variants is Variants.HELD_OUT:
+        held_out = {name: _draw(suite.seed, name, some) for name, some in variants.items() if some}
+        workloads |= {name: known[name] for name in held_out.values()}
+    elif suite.variants is Variants.ALL:
+        workloads |= {name: known[name] for some in variants.values() for name in some}
+    ruleset = RULESETS[suite.ruleset]
+    return Rules(
+        name=suite.rules if suite.scale is Scale.FULL else suite.scale.value,
+        hardware=_published(suite.rules).hardware if suite.scale is Scale.FULL else "any",
+        base=tuple(base),
+        held_out=held_out,
+        workloads=workloads,
+        rulesets={
+            suite.ruleset.value: RulesetRules(
+                studies=suite.studies or ruleset.num_studies,
+                trials=suite.trials or ruleset.num_trials,
+                budget_factor=ruleset.budget_factor,
+            )
+        },
+    )
+
+
+def write(rules: Rules, folder: Path) -> None:
+    """Puts rules beside the logs that they are to score. Raises OSError if that cannot be written."""
+    write_atomic(folder / NAME, json.dumps(asdict(rules), indent=2) + "\n")
+
+
+def read(folder: Path) -> Rules | None:
+    """The rules beside logs; None if there are none.
+
+    Raises:
+        ValueError: the file is no rules.
+    """
+    if not (folder / NAME).is_file():
+        return None
+    try:
+        return published_rules.from_data(read_object(folder / NAME))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / NAME} is no rules ({error}); remove it, or score with --rules.") from error
+
+
+def beside(logs: Sequence[Path]) -> Rules | None:
+    """The rules that folders of logs were run under, each an experiment or a submission of one; None if they differ.
+
+    Raises ValueError as `read` does.
+    """
+    found = [next(filter(None, (read(folder) for folder in (path, path.resolve().parent))), None) for path in logs]
+    return found[0] if found and all(rules == found[0] for rules in found) else None
+
+
+def extend(old: Rules, new: Rules) -> Rules:
+    """The rules of an experiment that is run again with more: all of both, and the larger numbers.
+
+    Raises:
+        ValueError: they contradict each other.
+    """
+    if (old.name, old.max_ratio) != (new.name, new.max_ratio):
+        raise ValueError(
+            f"The experiment was begun under rules {old.name}; choose another --experiment for {new.name}."
+        )
+    rulesets = dict(old.rulesets)
+    for name, facts in new.rulesets.items():
+        before = rulesets.get(name, facts)
+        rulesets[name] = replace(
+            facts, studies=max(facts.studies, before.studies), trials=max(facts.trials, before.trials)
+        )
+    return replace(
+        new,
+        base=tuple(dict.fromkeys((*old.base, *new.base))),
+        held_out={**old.held_out, **new.held_out},
+        workloads={**old.workloads, **new.workloads},
+        rulesets=rulesets,
+    )
+
+
+def _known(suite: Suite) -> Mapping[str, WorkloadRules]:
+    published = _published(suite.rules)
+    if suite.scale is Scale.FULL:
+        return published.workloads
+    specs = [registry.workload_spec(name) for name in registry.workload_names()]
+    return {spec.name: _facts(suite, spec.at(suite.scale)) for spec in specs if spec.mini is not None}
+
+
+def _base(suite: Suite, known: Mapping[str, WorkloadRules]) -> Sequence[str]:
+    if suite.scale is Scale.FULL:
+        return _published(suite.rules).base
+    if not known:
+        raise ValueError("No workload with a mini scale is installed; install one, such as algoperf-workload-ogbg.")
+    return [name for name in known if registry.workload_spec(name).base is None]
+
+
+def _published(name: str) -> Rules:
+    return published_rules.published(name)
+
+
+def _installed(suite: Suite, name: str) -> WorkloadRules:
+    return _facts(suite, registry.workload_spec(name).at(suite.scale))
+
+
+def _facts(suite: Suite, spec: WorkloadSpec) -> WorkloadRules:
+    target = spec.target
+    budget_s = spec.budget(suite.rules).max_runtime_s
+    return WorkloadRules(metric=target.metric, goal=target.goal, target=target.validation, budget_s=budget_s)
+
+
+def _variants(base: str, known: Mapping[str, WorkloadRules]) -> list[str]:
+    """Variants are called after their base; the rules know them although their package may be missing."""
+    return sorted(name for name in known if name.startswith(f"{base}_"))
+
+
+def _draw(seed: int, base: str, variants: Sequence[str]) -> str:
+    return variants[stable_hash("held-out", seed, base) % len(variants)]

@@ -1,0 +1,138 @@
+"""The commands that look at an experiment and steer it: `status`, `logs`, `stop`, `retry`, `ledger rebuild`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from algoperf_orchestrator import rebuild as rebuilding
+from algoperf_orchestrator import status as standing
+from algoperf_orchestrator.launch import STDERR
+from algoperf_orchestrator.ledger import Ledger, Row
+from algoperf_orchestrator.listing import FILE_WIDTH
+from algoperf_orchestrator.scheduler import STOP_FACT
+from algoperf_orchestrator.verdict import State
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Trials that are run anew leave their folders here, which no reader of logs looks into.
+DISCARDED = ".discarded"
+_WATCH_S = 2.0
+_STOP_POLL_S = 0.5
+_STOP_LIMIT_S = 120.0
+
+
+def status(experiment: Path, *, as_json: bool, watch: bool) -> None:
+    """Shows how an experiment stands, once or until it has ended."""
+    if as_json:
+        typer.echo(json.dumps(standing.read(experiment).as_json(), indent=2))
+    elif watch and sys.stdout.isatty():
+        _watch(experiment)
+    else:
+        _console().print(standing.table(standing.read(experiment)))
+
+
+def _watch(experiment: Path) -> None:
+    from rich.live import Live
+
+    with Live(console=_console(), auto_refresh=False, screen=False) as live:
+        while True:
+            found = standing.read(experiment)
+            live.update(standing.table(found), refresh=True)
+            if found.num_final == found.num_trials:
+                return
+            time.sleep(_WATCH_S)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else FILE_WIDTH, highlight=False, markup=False)
+
+
+def logs(experiment: Path, wanted: Sequence[str], lines: int) -> None:
+    """Shows what the processes of trials wrote: of those whose name holds all of `wanted`, or that failed or run."""
+    with Ledger(experiment) as ledger:
+        rows = [row for row in ledger.rows() if _is_shown(row, wanted)]
+    if not rows:
+        named = f" whose name holds {' and '.join(wanted)}" if wanted else " that runs or has failed"
+        typer.echo(f"There is no trial{named}.")
+    for row in rows:
+        path = row.folder(experiment) / STDERR
+        typer.echo(f"{row.key} ({row.state}{', ' + row.reason if row.reason else ''}): {path}")
+        for line in _tail(path, lines):
+            typer.echo(f"  {line}")
+
+
+def _is_shown(row: Row, wanted: Sequence[str]) -> bool:
+    if wanted:
+        return all(part in str(row.key) for part in wanted)
+    return row.state not in (State.PLANNED, State.DONE)
+
+
+def _tail(path: Path, lines: int) -> list[str]:
+    if not path.exists():
+        return ["(it wrote nothing)"]
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - 400 * lines, 0))
+        return file.read().decode(errors="replace").splitlines()[-lines:]
+
+
+def stop(experiment: Path) -> int:
+    """Asks whoever works on an experiment to stop, and waits until they have. Returns the exit code."""
+    with Ledger(experiment) as ledger:
+        ledger.set_fact(STOP_FACT, time.time())
+        typer.echo("Stopping: running trials save a checkpoint and leave.")
+        deadline = time.monotonic() + _STOP_LIMIT_S
+        while time.monotonic() < deadline:
+            found = standing.of(ledger, experiment)
+            if not found.orchestrators:
+                typer.echo("Stopped; run the same `full-suite` command again to continue.")
+                return 0
+            time.sleep(_STOP_POLL_S)
+    typer.echo(f"Trials are still running after {_STOP_LIMIT_S:.0f} s; look at `status {experiment}`.", err=True)
+    return 3
+
+
+def retry(experiment: Path, wanted: Sequence[str], *, algorithm: bool) -> None:
+    """Plans failed trials again: those of the infrastructure, and of the algorithm if that is asked for.
+
+    What is there of a trial whose algorithm failed moves away, since it is a result.
+    """
+    states = {State.FAILED_INFRASTRUCTURE, *([State.FAILED_ALGORITHM] if algorithm else [])}
+    with Ledger(experiment) as ledger:
+        rows = [row for row in ledger.rows() if row.state in states and all(part in str(row.key) for part in wanted)]
+        for row in rows:
+            if row.state is State.FAILED_ALGORITHM:
+                _discard(experiment, row)
+        ledger.plan_again([row.id for row in rows])
+    for row in rows:
+        typer.echo(f"{row.key} ({row.reason}) is planned again.")
+    more = "" if algorithm else "; --algorithm includes those that the algorithm failed"
+    typer.echo(f"{len(rows)} trials; run the same `full-suite` command again to run them{more}.")
+
+
+def _discard(experiment: Path, row: Row) -> None:
+    folder = row.folder(experiment)
+    if folder.exists():
+        target = experiment / DISCARDED / f"{str(row.key).replace('/', '.')}.{row.attempts}"
+        target.parent.mkdir(exist_ok=True)
+        shutil.move(folder, target)
+
+
+def rebuild(experiment: Path) -> None:
+    """Makes a lost ledger anew from the trials' folders."""
+    number, problems = rebuilding.rebuild(experiment)
+    for problem in problems:
+        typer.echo(problem, err=True)
+    typer.echo(
+        f"The ledger has {number} trials; run the same `full-suite` command again to enter what was never begun."
+    )

@@ -1,0 +1,120 @@
+"""Suites of the toy workload, as processes of their own, for tests that disturb them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from algoperf.records import read_evaluations
+from algoperf.spec import Framework
+from algoperf_orchestrator import processes, status
+from algoperf_orchestrator.ledger import NAME, Ledger, LedgerError
+
+MAIN = [sys.executable, "-m", "algoperf_orchestrator"]
+# What a run that was disturbed may say otherwise.
+_HOW_OFTEN = ("preemption_count",)
+
+
+def suite_arguments(experiment: Path, submission: Path, framework: Framework, **options: Any) -> list[str]:
+    """`full-suite` on the toy workload at mini scale, under the virtual clock."""
+    values = {
+        "submission": submission,
+        "framework": framework.value,
+        "experiment": experiment,
+        "ruleset": "self",
+        "scale": "mini",
+        "workloads": "toy",
+        "clock": "virtual",
+        "cores": 1,
+        **options,
+    }
+    flags = [f"--{name.replace('_', '-')}" for name, value in values.items() if value is True]
+    flags += [f"--no-{name.replace('_', '-')}" for name, value in values.items() if value is False]
+    pairs = [
+        text
+        for name, value in values.items()
+        if not isinstance(value, bool)
+        for text in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    return ["full-suite", *pairs, *flags]
+
+
+def start(arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
+    """Starts the command in a session of its own; what it says is added to a file."""
+    with log.open("ab") as file:
+        environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [*MAIN, *arguments], stdout=file, stderr=file, stdin=subprocess.DEVNULL, env=environment
+        )
+
+
+def wait_for(condition: Callable[[], bool], limit_s: float = 60.0, what: str = "it") -> None:
+    """Returns when something has become true. Raises AssertionError if it does not."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {limit_s} s for {what}"
+        time.sleep(0.05)
+
+
+def state_counts(experiment: Path) -> dict[str, int]:
+    """Trials by state; empty before there is a ledger."""
+    if not (experiment / NAME).exists():
+        return {}
+    try:
+        return dict(status.read(experiment).counts)
+    except (LedgerError, OSError, ValueError):
+        return {}
+
+
+def trial_pids(experiment: Path) -> list[int]:
+    """Processes of trials of an experiment that live."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            folder = process.environ().get(processes.MARK, "")
+        except psutil.Error:
+            continue
+        if folder.startswith(f"{experiment.resolve()}/"):
+            found.append(process.pid)
+    return found
+
+
+def kill(pids: list[int]) -> None:
+    """Kills processes as a machine does: without a word."""
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def numbers(experiment: Path) -> dict[str, list[dict[str, str]]]:
+    """All evaluations of an experiment, to the last bit, by trial."""
+    return {
+        str(path.parent.relative_to(experiment)): [
+            {name: repr(value) for name, value in row.items() if name not in _HOW_OFTEN}
+            for row in read_evaluations(path)
+        ]
+        for path in sorted(experiment.glob("*/study_*/*/trial_*/eval_measurements.csv"))
+    }
+
+
+def ends(experiment: Path) -> dict[str, list[str]]:
+    """How the attempts at each trial ended, in order."""
+    with Ledger(experiment) as ledger:
+        rows = ledger.query(
+            "SELECT submission, study, trials.trial AS trial, attempts.reason AS reason FROM attempts "
+            "JOIN trials ON trials.id = attempts.trial ORDER BY trials.id, number"
+        )
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(f"{row['submission']}/{row['study']}/{row['trial']}", []).append(row["reason"])
+    return found
