@@ -97,7 +97,7 @@ def test_run_with_a_space_that_does_not_parse(cli: Cli, tmp_path: Path) -> None:
         (["data", "prepare", "mnist"], "There is no workload 'mnist'"),
         (["data", "verify", "ogbg", "--scale", "mini"], "is not prepared in"),
         (["data", "prepare", "ogbg", "--source", "nowhere"], "There is no nowhere"),
-        (["demo", "--workload", "mnist"], "There is no workload 'mnist'"),
+        (["demo", "--workloads", "mnist"], "There is no workload 'mnist'"),
         (["run-trial", "--config", "nowhere.json", "--experiment", "e"], "nowhere.json"),
     ],
 )
@@ -110,7 +110,7 @@ def test_other_commands(cli: Cli, arguments: list[str], fragment: str) -> None:
 
 def test_a_demo_of_an_unknown_framework(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALGOPERF_FRAMEWORKS", "tensorflow")
-    result = cli("demo", "--workload", "toy")
+    result = cli("demo", "--workloads", "toy")
     assert result.code == 2
     assert "tensorflow" in result.err
 

@@ -32,6 +32,8 @@ class Obedient:
         self.running: dict[int, Task] = {}
         self.started: list[Task] = []
         self.stopped: list[int] = []
+        self.released: list[int] = []
+        self._asked: set[tuple[int, int]] = set()
         self.adoptable: set[str] = set()
         self.most = 0
 
@@ -45,7 +47,7 @@ class Obedient:
         return {task.trial: f"job {task.trial}" for task in tasks}
 
     def wait(self, timeout_s: float) -> Sequence[Finished]:
-        found = [(task, self._what(task)) for task in list(self.running.values())]
+        found = [(task, self._end_of(task)) for task in list(self.running.values())]
         ended = [Finished(trial=task.trial, number=task.number, verdict=one) for task, one in found if one]
         for one in ended:
             del self.running[one.trial]
@@ -55,9 +57,15 @@ class Obedient:
 
     def stop(self, trials: Sequence[int]) -> None:
         self.stopped += trials
-        for trial in trials:
-            if trial in self.running:
-                self._what = lambda task: verdict.of_cause(Cause.STOPPED)
+        self._asked |= {(trial, self.running[trial].number) for trial in trials if trial in self.running}
+
+    def release(self, trials: Sequence[int]) -> None:
+        self.released += trials
+        self.stop(trials)
+
+    def _end_of(self, task: Task) -> Verdict | None:
+        is_asked = (task.trial, task.number) in self._asked
+        return verdict.of_cause(Cause.STOPPED) if is_asked else self._what(task)
 
     def adopt(self, task: Task, handle: str) -> bool:
         if handle in self.adoptable:
@@ -257,7 +265,7 @@ def test_a_stolen_lease_ends_the_trial_of_the_thief_s_victim(
 
     threading.Timer(1.5, steal).start()
     assert run(executor)
-    assert executor.stopped == [1]
+    assert executor.released == [1]
     assert states(ledger)[0] == ("done", "reached"), "the thief's result counts"
 
 
@@ -288,6 +296,7 @@ def test_a_ledger_that_cannot_be_written_ends_the_suite(run: Callable[..., bool]
     with pytest.raises(OSError, match="readonly"):
         run(Obedient(what))
     ledger._db.execute("PRAGMA query_only = OFF")
+    ledger._db.execute("UPDATE owners SET pid = 2147483646")  # An orchestrator that fails so does not live on.
     assert run(Obedient(lambda task: DONE))
 
 

@@ -34,3 +34,14 @@ DataDirOption = Annotated[
 def names(text: str | None) -> tuple[str, ...]:
     """The names in an option such as `--workloads a,b`."""
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    """What options such as `--slurm partition=gpu` say. Raises ValueError for one without a value."""
+    found = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise ValueError(f"{option} is {text!r}; write NAME=VALUE.")
+        found[name] = value
+    return found

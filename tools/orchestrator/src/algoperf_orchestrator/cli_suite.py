@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from algoperf.spec import DEFAULT_RULES, Framework, Scale, TuningRuleset
-from algoperf_orchestrator.cli_options import ClockName, DataDirOption, JsonOption, names
+from algoperf_orchestrator.cli_options import ClockName, DataDirOption, JsonOption, names, pairs
 from algoperf_orchestrator.environment import default_data_dir
 from algoperf_orchestrator.suite import ExecutorName, Variants
 
@@ -81,6 +81,15 @@ def full_suite(
         float | None,
         typer.Option(metavar="S", help="Seconds without a step or an evaluation.", show_default="7200, mini 600"),
     ] = None,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="What SLURM jobs ask for: partition, account, or as sbatch; repeatable."
+        ),
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster.", show_default="RAY_ADDRESS, else one is started here")
+    ] = None,
     retries: Annotated[int, typer.Option(min=0, help="Of a trial that the infrastructure failed.")] = 2,
     retry_after: Annotated[
         float, typer.Option(metavar="S", min=0, help="Seconds before the first retry; each waits 4 times longer.")
@@ -118,6 +127,8 @@ def full_suite(
             "executor": executor,
             "devices": devices,
             "cores": cores,
+            "slurm": pairs("--slurm", slurm),
+            "ray_address": ray_address,
         },
     )
     if dry_run:
@@ -125,6 +136,7 @@ def full_suite(
 
         show_plan(asked, experiment, as_json=as_json)
         return
+    from algoperf_orchestrator.executors.choose import Bounds
     from algoperf_orchestrator.full_suite import Options
     from algoperf_orchestrator.full_suite import full_suite as run_suite
     from algoperf_orchestrator.scheduler import Policy
@@ -132,8 +144,7 @@ def full_suite(
     options = Options(
         policy=Policy(retries=retries, backoff_s=retry_after),
         preflight=preflight,
-        memory_gib=memory,
-        silence_s=hang_after,
+        bounds=Bounds(memory_gib=memory, silence_s=hang_after),
         report=report,
     )
     sys.exit(run_suite(asked, experiment, data_dir or default_data_dir(), options))
@@ -191,3 +202,44 @@ def rebuild(experiment: ExperimentArgument) -> None:
     from algoperf_orchestrator import watching
 
     watching.rebuild(experiment)
+
+
+@app.command()
+def package(
+    experiment: ExperimentArgument,
+    output: Annotated[Path, typer.Option(help="File or folder to write.")] = Path("."),
+    allow_running: Annotated[bool, typer.Option("--allow-running", help="Although trials still run.")] = False,
+) -> None:
+    """Make one archive of an experiment: logs, submissions, versions and checksums, without checkpoints."""
+    from algoperf_orchestrator import archive
+    from algoperf_orchestrator.ledger import Ledger
+
+    Ledger(experiment).__exit__()
+    typer.echo(f"Wrote {archive.package(experiment, output, allow_running=allow_running)}.")
+
+
+@app.command()
+def verify(
+    archive_or_folder: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="What `package` made, or its contents.")],
+) -> None:
+    """Check an archive: its checksums, and that logs, plan and submissions fit together."""
+    from algoperf_orchestrator import archive
+
+    problems = archive.verify(archive_or_folder)
+    for problem in problems:
+        typer.echo(problem)
+    if problems:
+        sys.exit(1)
+    typer.echo(f"{archive_or_folder}: ok")
+
+
+@app.command()
+def doctor(
+    data_dir: DataDirOption = None,
+    experiment: Annotated[Path | None, typer.Option(help="Folder for logs to look at as well.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at this machine and what is installed: what is wrong, and how to mend it."""
+    from algoperf_orchestrator.doctor import doctor as run_doctor
+
+    sys.exit(run_doctor(data_dir or default_data_dir(), experiment, as_json))

@@ -6,22 +6,20 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
 import typer
 
 from algoperf import registry
 from algoperf.data import DataError, preparation
 from algoperf.spec import Scale
 from algoperf_orchestrator import data_commands, frameworks, preflight, status, suite_rules
-from algoperf_orchestrator.environment import Devices, find_devices
+from algoperf_orchestrator.environment import find_devices
 from algoperf_orchestrator.errors import FAILED, INFRASTRUCTURE, INTERRUPTED
 from algoperf_orchestrator.executors import Executor
-from algoperf_orchestrator.executors.local import LocalExecutor
+from algoperf_orchestrator.executors.choose import Bounds, make_executor, memory_bytes
 from algoperf_orchestrator.launch import Limits
-from algoperf_orchestrator.leases import make_pool
 from algoperf_orchestrator.ledger import Ledger
 from algoperf_orchestrator.plan import Plan, make_plan
 from algoperf_orchestrator.run_trial import PREFLIGHT_STEPS
@@ -31,10 +29,6 @@ from algoperf_orchestrator.suite_view import SuiteView
 from algoperf_orchestrator.verdict import State
 
 REPORT = "report"
-# Of the memory that is there, what trials may use together.
-_MEMORY_PART = 0.9
-# What is silent for so long hangs: at full scale an evaluation alone may take the better part of an hour.
-_SILENCE_S = {Scale.FULL: 7200.0, Scale.MINI: 600.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +38,13 @@ class Options:
     Attributes:
         policy: of retries.
         preflight: whether to make it.
-        memory_gib: memory of one trial on the CPU; None: an even part of what is there.
-        silence_s: when a trial counts as hung; None: two hours, ten minutes at mini scale.
+        bounds: what a trial may not do.
         report: whether to score in the end.
     """
 
     policy: Policy
     preflight: bool = True
-    memory_gib: float | None = None
-    silence_s: float | None = None
+    bounds: Bounds = field(default_factory=Bounds)
     report: bool = True
 
 
@@ -66,8 +58,8 @@ def full_suite(suite: Suite, experiment: Path, data_dir: Path, options: Options)
         ValueError, ImportError, DataError, LedgerError, OSError: with the sentence for the user.
     """
     plan = make_plan(suite)
-    executor = _make_executor(suite, experiment, options)
     _check(plan, data_dir)
+    executor = make_executor(suite, experiment, options.bounds)
     experiment.mkdir(parents=True, exist_ok=True)
     before = suite_rules.read(experiment)
     rules = plan.rules if before is None else suite_rules.extend(before, plan.rules)
@@ -76,6 +68,7 @@ def full_suite(suite: Suite, experiment: Path, data_dir: Path, options: Options)
         ledger.restrict(plan.trials)
         suite_rules.write(rules, experiment)
         if options.preflight and not _preflight(plan, ledger, data_dir, options):
+            executor.close()
             return FAILED
         if not _run(ledger, executor, Place(experiment=experiment, data_dir=data_dir), options.policy):
             return INTERRUPTED
@@ -125,23 +118,6 @@ def _signals() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _make_executor(suite: Suite, experiment: Path, options: Options) -> Executor:
-    """The executor of a suite. Raises ValueError if fewer devices are here than a trial is to use."""
-    silence_s = options.silence_s or _SILENCE_S[suite.scale]
-    devices = find_devices(None)
-    count = suite.devices or max(len(devices.ids), 1)
-    pool = make_pool(devices, count, suite.cores)
-    limits = Limits(memory_bytes=_memory_bytes(devices, len(pool.shares), options.memory_gib), silence_s=silence_s)
-    return LocalExecutor(pool, limits)
-
-
-def _memory_bytes(devices: Devices, num_at_once: int, memory_gib: float | None) -> int | None:
-    if memory_gib is not None:
-        return int(memory_gib * 2**30)
-    # With GPUs the host's memory holds the data sets, and what a trial needs of it is not the algorithm's doing.
-    return None if devices.kind == "cuda" else int(psutil.virtual_memory().total * _MEMORY_PART / num_at_once)
-
-
 def _check(plan: Plan, data_dir: Path) -> None:
     """What can be wrong is found before anything starts."""
     if plan.missing:
@@ -180,7 +156,7 @@ def _preflight(plan: Plan, ledger: Ledger, data_dir: Path, options: Options) -> 
         return True
     found = []
     devices = find_devices(plan.suite.devices)
-    limits = Limits(memory_bytes=_memory_bytes(devices, 1, options.memory_gib))
+    limits = Limits(memory_bytes=memory_bytes(devices, 1, options.bounds.memory_gib))
     typer.echo(f"Preflight: {PREFLIGHT_STEPS} steps of each submission on each workload, at mini scale.")
     for one in preflight.run(wanted, data_dir, devices, limits):
         found.append(one)

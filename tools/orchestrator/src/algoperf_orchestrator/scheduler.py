@@ -162,8 +162,9 @@ class Scheduler:
 
     def _end_all(self, finished: Sequence[Finished]) -> None:
         for one in finished:
-            followed = self._running.pop(one.trial, None)
-            if followed is not None:
+            followed = self._running.get(one.trial)
+            if followed is not None and followed.number == one.number:
+                del self._running[one.trial]
                 self._end(followed.row, one.number, one.verdict)
 
     def _end(self, row: Row, number: int, found: Verdict) -> None:
@@ -180,8 +181,10 @@ class Scheduler:
     def _beat(self) -> None:
         attempts = {trial: self._heard(followed) for trial, followed in self._running.items()}
         lost = self._ledger.beat(self._owner, attempts)
-        # Another orchestrator thought this one dead, and runs them now.
-        self._executor.stop(lost)
+        # Another orchestrator thought this one dead, and has them now.
+        self._executor.release(lost)
+        for trial in lost:
+            del self._running[trial]
         self._end_silent()
         self._tick()
 
@@ -222,12 +225,12 @@ class Scheduler:
     def _take_over(self, row: Row, owner: Owner | None) -> None:
         folder = row.folder(self._place.experiment)
         newest = attempt.read(folder)
-        if newest is not None and newest.number == row.attempts and newest.verdict is not None:
-            self._end(row, row.attempts, newest.verdict)
-        elif (found := verdict.of_folder(folder)) is not None:
+        if (found := verdict.of_folder(folder)) is not None:
             self._settle(row, found)
         elif row.handle:
             self._take_over_job(row, owner)
+        elif newest is not None and newest.number == row.attempts and newest.verdict is not None:
+            self._end(row, row.attempts, newest.verdict)
         elif newest is None or newest.number != row.attempts or _is_over(newest):
             # First of all others that look: they must not kill what is started next.
             if not self._ledger.adopt(row, self._owner):

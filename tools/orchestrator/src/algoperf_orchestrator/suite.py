@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -45,7 +46,10 @@ class Suite:
         clock: "wall" or "virtual".
         executor: who runs the trials.
         devices: per trial; None: all GPUs that are here, else one CPU.
-        cores: of the CPU per trial, on this machine; None: all divided among the trials that its GPUs allow.
+        cores: of the CPU per trial; None: all divided among the trials that the GPUs allow.
+        slurm: what jobs ask the cluster for, as `algoperf_orchestrator.executors.slurm.SlurmOptions` has it, and
+            further options of `sbatch`.
+        ray_address: of a running Ray cluster; None: as RAY_ADDRESS says, else one is started on this machine.
     """
 
     submissions: tuple[str, ...]
@@ -65,6 +69,8 @@ class Suite:
     executor: ExecutorName = "local"
     devices: int | None = None
     cores: int | None = None
+    slurm: Mapping[str, str] = field(default_factory=dict)
+    ray_address: str | None = None
 
     def __post_init__(self) -> None:
         if not self.submissions:
@@ -91,7 +97,7 @@ def make_suite(file: Path | None, options: Mapping[str, Any]) -> Suite:
     Raises:
         ValueError: a key or a value is none; the sentence names it.
     """
-    given = {name: value for name, value in options.items() if value not in (None, (), False)}
+    given = {name: value for name, value in options.items() if value not in (None, (), {}, False)}
     read = {} if file is None else _read(file)
     for name in ("submissions", "frameworks"):
         if name not in read and name not in given:
@@ -125,6 +131,10 @@ def _value(file: Path, key: str, value: Any) -> Any:
         if value not in _LITERALS[key]:
             raise _wrong(file, key, value, f"one of {', '.join(_LITERALS[key])}")
         return value
+    if key == "slurm":
+        if not isinstance(value, dict):
+            raise _wrong(file, key, value, "a table")
+        return {name: one if isinstance(one, str) else json.dumps(one) for name, one in value.items()}
     if key == "tuning_search_space":
         # A path in a file is meant from where the file is.
         return file.parent / _checked(file, key, value, str)
@@ -133,7 +143,7 @@ def _value(file: Path, key: str, value: Any) -> Any:
 
 _ENUMS: Mapping[str, type[StrEnum]] = {"ruleset": TuningRuleset, "scale": Scale, "variants": Variants}
 _LITERALS: Mapping[str, tuple[str, ...]] = {"clock": ("wall", "virtual"), "executor": get_args(ExecutorName)}
-_PLAIN: Mapping[str, type] = {"rules": str, "qualification": bool}
+_PLAIN: Mapping[str, type] = {"rules": str, "ray_address": str, "qualification": bool}
 
 
 def _list(file: Path, key: str, value: Any) -> Sequence[Any]:

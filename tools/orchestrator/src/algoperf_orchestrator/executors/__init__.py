@@ -92,6 +92,9 @@ class Executor(Protocol):
     def stop(self, trials: Sequence[int]) -> None:
         """Asks tasks to save a checkpoint and leave; kills those that do not. Returns at once."""
 
+    def release(self, trials: Sequence[int]) -> None:
+        """Lets go of tasks that another orchestrator has taken over: ends what that one cannot have adopted."""
+
     def adopt(self, task: Task, handle: str) -> bool:
         """Follows a task that an orchestrator before this one started. False if it does not live any more."""
 

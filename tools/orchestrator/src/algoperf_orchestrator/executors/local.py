@@ -66,6 +66,10 @@ class LocalExecutor:
             if trial in self._running:
                 self._running[trial][1].set()
 
+    def release(self, trials: Sequence[int]) -> None:
+        """Ends them: their processes are this one's."""
+        self.stop(trials)
+
     def adopt(self, task: Task, handle: str) -> bool:
         """Nothing that another orchestrator started here outlives it."""
         return False

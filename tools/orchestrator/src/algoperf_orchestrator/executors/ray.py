@@ -193,8 +193,8 @@ class RayExecutor:
         ValueError: no node has as much as a trial is to have.
     """
 
-    name = "ray"
-    silence_s = 120.0
+    name: str = "ray"
+    silence_s: float | None = 120.0
 
     def __init__(self, resources: Resources, address: str | None = None, leases: Path | None = None) -> None:
         self._limits, self._leases = resources.limits, leases
@@ -250,6 +250,10 @@ class RayExecutor:
         for ref, running in self._running.items():
             if running.order.task.trial in trials:
                 _stop(ref, running)
+
+    def release(self, trials: Sequence[int]) -> None:
+        """Ends them: nobody else can follow them."""
+        self.stop(trials)
 
     def adopt(self, task: Task, handle: str) -> bool:
         """Nothing that another orchestrator started outlives it."""

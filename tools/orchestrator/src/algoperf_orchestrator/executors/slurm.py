@@ -265,9 +265,9 @@ class SlurmExecutor:
         OSError: the folder of the jobs cannot be made.
     """
 
-    name = "slurm"
+    name: str = "slurm"
     # Jobs that wait in the queue again are silent too; this executor sees the difference.
-    silence_s = None
+    silence_s: float | None = None
 
     def __init__(self, options: SlurmOptions, resources: Resources, patience: Patience | None = None) -> None:
         if shutil.which("sbatch") is None or shutil.which("srun") is None:
@@ -367,6 +367,11 @@ class SlurmExecutor:
                 with suppress(OSError):
                     self._mailbox(job.task).ask_to_stop()
                 self._queue.hurry()
+
+    def release(self, trials: Sequence[int]) -> None:
+        """Forgets them: who took them over has adopted their jobs."""
+        for trial in trials:
+            self._jobs.pop(trial, None)
 
     def adopt(self, task: Task, handle: str) -> bool:
         """Follows a job that SLURM still knows, or that has left a verdict; while SLURM does not answer, any."""

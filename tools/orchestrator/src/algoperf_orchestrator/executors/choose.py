@@ -1,0 +1,91 @@
+"""The executor that a suite asks for. Ray and SLURM are imported only then: they are extras."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from algoperf.spec import Scale
+from algoperf_orchestrator.environment import Devices, find_devices
+from algoperf_orchestrator.executors import Executor, Resources
+from algoperf_orchestrator.executors.local import LocalExecutor
+from algoperf_orchestrator.launch import Limits
+from algoperf_orchestrator.leases import make_pool
+from algoperf_orchestrator.suite import Suite
+
+# What is silent for so long hangs: at full scale an evaluation alone may take the better part of an hour.
+_SILENCE_S = {Scale.FULL: 7200.0, Scale.MINI: 600.0}
+# Of the memory that is there, what trials may use together.
+_MEMORY_PART = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What a trial may not do, as a user says it.
+
+    Attributes:
+        memory_gib: memory of one trial; None: on this machine's CPU an even part of what is there, else no limit.
+        silence_s: when a trial counts as hung; None: after two hours, at mini scale ten minutes.
+    """
+
+    memory_gib: float | None = None
+    silence_s: float | None = None
+
+
+def make_executor(suite: Suite, experiment: Path, bounds: Bounds) -> Executor:
+    """The executor of a suite.
+
+    Raises:
+        ValueError: fewer devices are there than a trial is to use, or a setting is none.
+        ImportError: the extra is not installed; the message says how to install it.
+        OSError: a cluster does not answer.
+    """
+    memory = None if bounds.memory_gib is None else int(bounds.memory_gib * 2**30)
+    limits = Limits(memory_bytes=memory, silence_s=bounds.silence_s or _SILENCE_S[suite.scale])
+    resources = Resources(devices=suite.devices, cores=suite.cores, limits=limits)
+    if suite.executor == "ray":
+        from algoperf_orchestrator.executors.ray import RayExecutor
+
+        return RayExecutor(resources, suite.ray_address)
+    if suite.executor == "slurm":
+        return _slurm(suite, experiment, resources)
+    return _local(suite, bounds, limits)
+
+
+def memory_bytes(devices: Devices, num_at_once: int, memory_gib: float | None) -> int | None:
+    """Memory that one of several trials on this machine may use."""
+    if memory_gib is not None:
+        return int(memory_gib * 2**30)
+    # With GPUs the host's memory holds the data sets, and what a trial needs of it is not the algorithm's doing.
+    return None if devices.kind == "cuda" else int(psutil.virtual_memory().total * _MEMORY_PART / num_at_once)
+
+
+def _local(suite: Suite, bounds: Bounds, limits: Limits) -> LocalExecutor:
+    devices = find_devices(None)
+    pool = make_pool(devices, suite.devices or max(len(devices.ids), 1), suite.cores)
+    memory = memory_bytes(devices, len(pool.shares), bounds.memory_gib)
+    return LocalExecutor(pool, Limits(memory_bytes=memory, silence_s=limits.silence_s))
+
+
+def _slurm(suite: Suite, experiment: Path, resources: Resources) -> Executor:
+    from algoperf_orchestrator.executors.slurm import SlurmExecutor, SlurmOptions
+
+    known = {one.name for one in fields(SlurmOptions)} - {"folder", "extra"}
+    given: Mapping[str, Any] = {name: _value(text) for name, text in suite.slurm.items() if name in known}
+    extra = {name: text for name, text in suite.slurm.items() if name not in known}
+    if "setup" in given:
+        given = {**given, "setup": tuple(str(given["setup"]).split(";"))}
+    return SlurmExecutor(SlurmOptions(folder=experiment.resolve() / ".slurm", extra=extra, **given), resources)
+
+
+def _value(text: str) -> Any:
+    """A number or a truth value if the text is one."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
