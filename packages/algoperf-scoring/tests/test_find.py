@@ -304,3 +304,13 @@ def test_a_folder_that_may_not_be_read_is_reported_and_changes_no_other(
     assert Anomaly(board / closed, Kind.UNREADABLE, "Permission denied") in found.anomalies
     after = rows_by_trial(found, board)
     assert after == {path: rows for path, rows in before.items() if not path.startswith(f"{closed}/")}
+
+
+def test_a_report_beside_submissions_is_no_anomaly(tmp_path):
+    (tmp_path / "mine" / "study_0").mkdir(parents=True)
+    report = tmp_path / "report"
+    report.mkdir()
+    (report / "scores.json").write_text("{}")
+    submissions, anomalies = find.submission_folders([tmp_path])
+    assert list(submissions) == ["mine"]
+    assert anomalies == []

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+import pytest
 
 _CONFIG = """
 ClusterName=test
@@ -52,6 +53,14 @@ def missing() -> str | None:
     if absent:
         return f"{absent[0]} is not installed; it comes with the packages slurm-wlm and munge"
     return None if os.getuid() == 0 else "SLURM's daemons have to run as root"
+
+
+def require() -> None:
+    """Skips a test if there can be no cluster here; where all tests have to run, it fails."""
+    reason = missing()
+    if reason is not None:
+        assert "CI" not in os.environ, reason
+        pytest.skip(reason)
 
 
 def _path() -> str:

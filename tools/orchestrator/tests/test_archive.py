@@ -22,8 +22,9 @@ import algoperf_baselines
 from algoperf.records import TrialRecords
 from algoperf.spec import Framework, Scale
 from algoperf.trial_config import TrialConfig
-from algoperf_orchestrator import archive, verdict
-from algoperf_orchestrator.archive import package, unpacked, verify
+from algoperf_orchestrator import archive, archive_check, verdict
+from algoperf_orchestrator.archive import package
+from algoperf_orchestrator.archive_check import unpacked, verify
 from algoperf_orchestrator.attempt import Attempt
 from algoperf_orchestrator.ledger import Ledger, Row
 from algoperf_orchestrator.plan import PlannedTrial
@@ -196,7 +197,7 @@ def test_an_experiment_beside_its_code(experiment: Path, code: Path, tmp_path: P
 
 
 def test_code_that_takes_too_long_to_tell_is_not_told(opened: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "_MAX_SUBSETS", 2)
+    monkeypatch.setattr(archive_check, "_MAX_SUBSETS", 2)
     edit(".submissions/mine/parts.py")(opened)
     assert verify(opened) == [".submissions/mine/parts.py was changed."]
 
@@ -337,9 +338,9 @@ def member(
 def test_hostile_archives_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, members: list[tuple[tarfile.TarInfo, bytes]], match: str
 ) -> None:
-    monkeypatch.setattr(archive, "_MAX_FILES", 10)
-    monkeypatch.setattr(archive, "_MAX_BYTES", 150_000)
-    monkeypatch.setattr(archive, "_MAX_READ", 100_000)
+    monkeypatch.setattr(archive_check, "_MAX_FILES", 10)
+    monkeypatch.setattr(archive_check, "_MAX_BYTES", 150_000)
+    monkeypatch.setattr(archive_check, "_MAX_READ", 100_000)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     with tarfile.open(tmp_path / "hostile.tar.gz", "w:gz") as tar:

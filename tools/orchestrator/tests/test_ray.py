@@ -22,7 +22,8 @@ from algoperf.testing.frameworks import require
 from algoperf.trial_config import TrialConfig
 from algoperf_orchestrator import attempt
 from algoperf_orchestrator.executors import Finished, Resources, Task
-from algoperf_orchestrator.executors.ray import Node, RayExecutor, connect, share
+from algoperf_orchestrator.executors.ray import RayExecutor, connect, share
+from algoperf_orchestrator.executors.ray_task import Node
 from algoperf_orchestrator.plan import Key
 from algoperf_orchestrator.verdict import Cause, State
 

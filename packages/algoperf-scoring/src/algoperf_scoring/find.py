@@ -84,7 +84,8 @@ def _search(folder: Path, depth: int, seen: set[Path], anomalies: list[Anomaly])
         below, beside = _search(child, depth - 1, seen, anomalies)
         found += below
         others += beside
-        if not below:
+        # A report of ours may lie beside what it reports on.
+        if not below and not (child / "scores.json").is_file():
             empty.append(child)
     is_board = any(one.parent == folder for one in found)
     return found, others + (empty if is_board else [])

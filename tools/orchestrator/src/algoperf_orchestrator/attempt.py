@@ -103,6 +103,8 @@ def is_alive(host: str, pid: int, created: float) -> bool | None:
     if host != socket.gethostname():
         return None
     try:
-        return abs(psutil.Process(pid).create_time() - created) < 1.0
+        process = psutil.Process(pid)
+        # One that has ended stays in the list until its parent looks.
+        return abs(process.create_time() - created) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False

@@ -13,7 +13,15 @@ import typer
 
 from algoperf.spec import DEFAULT_RULES, Framework, Scale, TuningRuleset
 from algoperf_orchestrator import cli_scores, cli_suite
-from algoperf_orchestrator.cli_options import ClockName, ClockOption, DataDirOption, JsonOption, ScaleOption, names
+from algoperf_orchestrator.cli_options import (
+    ClockName,
+    ClockOption,
+    DataDirOption,
+    JsonOption,
+    ScaleOption,
+    TelemetryOption,
+    names,
+)
 from algoperf_orchestrator.environment import default_data_dir
 from algoperf_orchestrator.errors import one_sentence
 
@@ -140,6 +148,7 @@ def run(
             show_default="all GPUs, else 1",
         ),
     ] = None,
+    telemetry: TelemetryOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
     """Run one trial, in a process of its own; the same command continues it.
@@ -166,7 +175,7 @@ def run(
         clock=clock.value,
         data_dir=data_dir or default_data_dir(),
     )
-    sys.exit(run_request(request, experiment, devices))
+    sys.exit(run_request(request, experiment, devices, telemetry or ()))
 
 
 @app.command("run-trial")

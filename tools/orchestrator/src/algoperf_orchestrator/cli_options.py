@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from algoperf.spec import Scale
+from algoperf_orchestrator.sinks import SinkName
 
 
 class ClockName(StrEnum):
@@ -27,6 +28,14 @@ DataDirOption = Annotated[
         envvar="ALGOPERF_DATA",
         help="Where prepared data lies.",
         show_default="the user's data folder",
+    ),
+]
+
+
+TelemetryOption = Annotated[
+    list[SinkName] | None,
+    typer.Option(
+        help="Where to show figures while trials run; repeatable, and extras to install.", show_default="nowhere"
     ),
 ]
 

@@ -62,7 +62,8 @@ SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the resampling tha
 @app.command()
 def score(
     logs: Annotated[
-        list[Path], typer.Argument(metavar="LOGS", help="Folders that hold logs: submissions, or folders of them.")
+        list[Path],
+        typer.Argument(metavar="LOGS", help="Folders that hold logs: submissions, or folders of them; or archives."),
     ],
     rules: RulesOption = None,
     ruleset: RulesetOption = None,
@@ -90,7 +91,7 @@ def score(
 
 @app.command()
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="A", help="Folder of a submission's logs.")],
+    first: Annotated[Path, typer.Argument(metavar="A", help="Folder of a submission's logs, or an archive.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Folder of another's.")],
     rules: RulesOption = None,
     ruleset: RulesetOption = None,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from algoperf.spec import DEFAULT_RULES, Framework, Scale, TuningRuleset
-from algoperf_orchestrator.cli_options import ClockName, DataDirOption, JsonOption, names, pairs
+from algoperf_orchestrator.cli_options import ClockName, DataDirOption, JsonOption, TelemetryOption, names, pairs
 from algoperf_orchestrator.environment import default_data_dir
 from algoperf_orchestrator.suite import ExecutorName, Variants
 
@@ -96,6 +96,7 @@ def full_suite(
     ] = 30.0,
     preflight: Annotated[bool, typer.Option(help="Try three steps of everything first.")] = True,
     report: Annotated[bool, typer.Option(help="Score in the end, and draw a page.")] = True,
+    telemetry: TelemetryOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and what it costs, and stop.")] = False,
     as_json: JsonOption = False,
     data_dir: DataDirOption = None,
@@ -146,6 +147,7 @@ def full_suite(
         preflight=preflight,
         bounds=Bounds(memory_gib=memory, silence_s=hang_after),
         report=report,
+        telemetry=tuple(telemetry or ()),
     )
     sys.exit(run_suite(asked, experiment, data_dir or default_data_dir(), options))
 
@@ -223,9 +225,9 @@ def verify(
     archive_or_folder: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="What `package` made, or its contents.")],
 ) -> None:
     """Check an archive: its checksums, and that logs, plan and submissions fit together."""
-    from algoperf_orchestrator import archive
+    from algoperf_orchestrator import archive_check
 
-    problems = archive.verify(archive_or_folder)
+    problems = archive_check.verify(archive_or_folder)
     for problem in problems:
         typer.echo(problem)
     if problems:

@@ -12,31 +12,34 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from algoperf_orchestrator.score import ScoreRequest, analyse
+from algoperf_orchestrator.score import ScoreRequest, analyse, folders_of
 from algoperf_scoring import comparison, find
 from algoperf_scoring.board import Board
 from algoperf_scoring.comparison import Comparison
 
 
 def compare(first: Path, second: Path, request: ScoreRequest) -> tuple[Board, Comparison]:
-    """Reads the logs of two submissions and compares them.
+    """Reads the logs of two submissions, folders or archives, and compares them.
 
     Raises:
         ValueError: a folder holds no submission or several, or both are the same.
     """
-    folders = [_only(path) for path in (first, second)]
-    if folders[0] == folders[1]:
-        raise ValueError(f"{first} and {second} are the same submission; name two.")
-    board = analyse(replace(request, folders=folders)).board
+    with folders_of((first, second)) as opened:
+        folders = [_only(path, folder) for path, folder in zip((first, second), opened, strict=True)]
+        if folders[0] == folders[1]:
+            raise ValueError(f"{first} and {second} are the same submission; name two.")
+        board = analyse(replace(request, folders=folders)).board
     names = {folder: name for name, folder in board.logs.submissions.items()}
     return board, comparison.compare(board, names[folders[0]], names[folders[1]], request.seed)
 
 
-def _only(path: Path) -> Path:
-    found, _ = find.submission_folders([path])
+def _only(path: Path, folder: Path) -> Path:
+    """The one submission in what was named as `path` and is read from `folder`."""
+    found, _ = find.submission_folders([folder])
     if len(found) > 1:
-        example = path / next(iter(found.values())).relative_to(path.resolve())
-        raise ValueError(f"{path} holds {len(found)} submissions; name one of them, such as {example}.")
+        example = path / next(iter(found.values())).relative_to(folder.resolve())
+        what = "name" if folder == path else "unpack it and name"
+        raise ValueError(f"{path} holds {len(found)} submissions; {what} one of them, such as {example}.")
     return next(iter(found.values()))
 
 

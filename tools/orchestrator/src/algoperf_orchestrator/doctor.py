@@ -127,7 +127,7 @@ def _decisive() -> tuple[str, ...]:
     # Only now: it brings all that a trial needs.
     from algoperf_orchestrator import run_trial
 
-    return run_trial._DECISIVE
+    return run_trial.DECISIVE
 
 
 def _safely(name: str, look: Callable[[], Iterable[Check]]) -> list[Check]:

@@ -14,7 +14,7 @@ import typer
 from algoperf import registry
 from algoperf.data import DataError, preparation
 from algoperf.spec import Scale
-from algoperf_orchestrator import data_commands, frameworks, preflight, status, suite_rules
+from algoperf_orchestrator import data_commands, frameworks, preflight, sinks, status, suite_rules
 from algoperf_orchestrator.environment import find_devices
 from algoperf_orchestrator.errors import FAILED, INFRASTRUCTURE, INTERRUPTED
 from algoperf_orchestrator.executors import Executor
@@ -24,6 +24,7 @@ from algoperf_orchestrator.ledger import Ledger
 from algoperf_orchestrator.plan import Plan, make_plan
 from algoperf_orchestrator.run_trial import PREFLIGHT_STEPS
 from algoperf_orchestrator.scheduler import Place, Policy, Scheduler
+from algoperf_orchestrator.sinks import SinkName
 from algoperf_orchestrator.suite import Suite
 from algoperf_orchestrator.suite_view import SuiteView
 from algoperf_orchestrator.verdict import State
@@ -40,12 +41,14 @@ class Options:
         preflight: whether to make it.
         bounds: what a trial may not do.
         report: whether to score in the end.
+        telemetry: where figures of trials go while they run, besides their logs.
     """
 
     policy: Policy
     preflight: bool = True
     bounds: Bounds = field(default_factory=Bounds)
     report: bool = True
+    telemetry: tuple[SinkName, ...] = ()
 
 
 def full_suite(suite: Suite, experiment: Path, data_dir: Path, options: Options) -> int:
@@ -57,9 +60,10 @@ def full_suite(suite: Suite, experiment: Path, data_dir: Path, options: Options)
     Raises:
         ValueError, ImportError, DataError, LedgerError, OSError: with the sentence for the user.
     """
+    sinks.check(options.telemetry)
     plan = make_plan(suite)
     _check(plan, data_dir)
-    executor = make_executor(suite, experiment, options.bounds)
+    executor = make_executor(suite, experiment, options.bounds, options.telemetry)
     experiment.mkdir(parents=True, exist_ok=True)
     before = suite_rules.read(experiment)
     rules = plan.rules if before is None else suite_rules.extend(before, plan.rules)

@@ -26,6 +26,7 @@ from algoperf.trial_config import TrialConfig
 from algoperf_orchestrator import processes, telemetry, verdict
 from algoperf_orchestrator.attempt import Attempt
 from algoperf_orchestrator.environment import Devices, process_settings
+from algoperf_orchestrator.sinks import SinkName, Sinks, Source
 from algoperf_orchestrator.verdict import Cause, Verdict
 
 STDERR = "stderr.log"
@@ -69,6 +70,7 @@ class Launch:
         locks: open files that its process inherits, see `algoperf_orchestrator.leases`.
         command: what is run instead of a trial, for tests and measurements; it gets the same arguments.
         options: further arguments of `run-trial`.
+        telemetry: where figures go while it runs, besides its logs.
     """
 
     config: TrialConfig
@@ -81,6 +83,7 @@ class Launch:
     locks: tuple[int, ...] = ()
     command: Sequence[str] = ()
     options: Sequence[str] = ()
+    telemetry: Sequence[SinkName] = ()
 
     @property
     def folder(self) -> Path:
@@ -121,6 +124,7 @@ def launch(what: Launch, listener: Listener, stop: threading.Event | None = None
     target = registry.workload_spec(what.config.workload).at(what.config.scale).target
     what.folder.mkdir(parents=True, exist_ok=True)
     with (
+        _sinks(what) as sinks,
         _lock(what.folder) as lock,
         (what.folder / STDERR).open("a+b") as log,
         tempfile.NamedTemporaryFile("w", suffix=".json") as config,
@@ -129,7 +133,7 @@ def launch(what: Launch, listener: Listener, stop: threading.Event | None = None
         json.dump(what.config.as_json(), config)
         config.flush()
         with _process(what, config.name, log, lock) as process:
-            watched = _Watch(what, process, listener, target, stop or threading.Event())
+            watched = _Watch(what, process, listener, target, stop or threading.Event(), sinks)
             watched.follow()
         end = log.seek(0, os.SEEK_END)
         log.seek(max(start, end - _KEPT_STDERR))
@@ -172,6 +176,11 @@ def _process(what: Launch, config: str, log: IO[bytes], lock: int) -> Iterator[s
         process.stdout.close()
 
 
+def _sinks(what: Launch) -> Sinks:
+    name = what.folder.resolve().relative_to(what.experiment.resolve().parent).as_posix()
+    return Sinks(what.telemetry, Source(folder=what.folder, name=name, config=what.config.as_json()))
+
+
 def _command(what: Launch, config: str, settings: str) -> list[str]:
     arguments = ["run-trial", "--config", config, "--experiment", str(what.experiment.resolve())]
     arguments += ["--data-dir", str(what.data_dir.resolve()), "--settings", settings, *what.options]
@@ -199,6 +208,7 @@ class _Watch:
     listener: Listener
     target: Target
     stop: threading.Event
+    sinks: Sinks
     is_told: bool = False
     cause: Cause | None = None
     detail: str = ""
@@ -278,6 +288,7 @@ class _Watch:
         elif event == "refused":
             self._refusal = str(facts["message"])
         self.attempt.see(event, facts, self.target)
+        self.sinks.see(event, facts)
         self.listener(event, facts)
 
     def _tick(self) -> None:
@@ -288,6 +299,7 @@ class _Watch:
             if now - self._last_telemetry >= _TELEMETRY_S:
                 self._last_telemetry = now
                 self.attempt.telemetry = telemetry.sample(self.what.devices.ids)
+                self.sinks.sample(self.attempt.telemetry, self.attempt.peak_memory_bytes)
             self.beat()
         silence_s = now - self._last_event
         limit_s = self.what.limits.silence_s

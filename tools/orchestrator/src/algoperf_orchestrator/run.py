@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,29 +12,32 @@ import typer
 
 from algoperf import records, registry
 from algoperf.trial_config import EndReason, TrialConfig
-from algoperf_orchestrator import summary
+from algoperf_orchestrator import sinks, summary
 from algoperf_orchestrator.configure import RunRequest, configure
 from algoperf_orchestrator.environment import find_devices
 from algoperf_orchestrator.errors import BAD_INPUT, INTERRUPTED
 from algoperf_orchestrator.launch import STDERR, Ended, Launch, launch
 from algoperf_orchestrator.progress import Progress
+from algoperf_orchestrator.sinks import SinkName
 from algoperf_orchestrator.verdict import of_folder
 
 _LAST_LINES = 15
 
 
-def run(request: RunRequest, experiment: Path, devices: int | None = None) -> int:
+def run(request: RunRequest, experiment: Path, devices: int | None = None, telemetry: Sequence[SinkName] = ()) -> int:
     """Runs a trial, or continues it; says so if it is finished. Returns the exit code.
 
     Raises:
         ValueError, ImportError, DataError, RecordsError: with the sentence for the user.
     """
+    sinks.check(telemetry)
     config = configure(request)
     what = Launch(
         config=config,
         experiment=experiment,
         data_dir=request.data_dir,
         devices=find_devices(devices),
+        telemetry=telemetry,
     )
     records.check_same_config(what.folder, config.as_json())
     if of_folder(what.folder) is not None:

@@ -27,7 +27,7 @@ PREFLIGHT_STEPS = 3
 # How long a process that failed waits for process 0 to write down the same failure.
 _GRACE_S = 10.0
 # Variables by which a shell can change results or speed where no setting of ours does: they are recorded.
-_DECISIVE = ("CUBLAS_", "CUDA_", "JAX_", "MKL_", "NCCL_", "OMP_", "PYTORCH_", "TF_", "TORCH", "XLA_")
+DECISIVE = ("CUBLAS_", "CUDA_", "JAX_", "MKL_", "NCCL_", "OMP_", "PYTORCH_", "TF_", "TORCH", "XLA_")
 
 
 def run_trial(config_file: Path, experiment: Path, data_dir: Path, settings: str, preflight: bool = False) -> int:
@@ -100,7 +100,7 @@ def _after(steps: int) -> Callable[[], bool]:
 
 
 def _process_metadata(settings: str, config: TrialConfig, hardware: Mapping[str, Any]) -> dict[str, Any]:
-    variables = {name: value for name, value in sorted(os.environ.items()) if name.startswith(_DECISIVE)}
+    variables = {name: value for name, value in sorted(os.environ.items()) if name.startswith(DECISIVE)}
     status, why = profiles.status(config, hardware)
     return {
         "process_settings": settings,

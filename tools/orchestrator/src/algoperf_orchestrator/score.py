@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import typer
@@ -17,6 +20,7 @@ from algoperf_scoring.document import Analysis
 from algoperf_scoring.times import Missing, Selection
 
 _STDOUT = Path("-")
+_ARCHIVE = ".tar.gz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +28,7 @@ class ScoreRequest:
     """How to score.
 
     Attributes:
-        folders: of logs.
+        folders: of logs; for `score`, also archives of them.
         rules: name of the rules; None: as the logs say.
         ruleset: likewise.
         selection: which of a study's trials counts.
@@ -57,7 +61,41 @@ def score(request: ScoreRequest, json_file: Path | None, csv: Path | None, html:
 
     In this order, so that whoever reads only the first lines of the output still gets the files.
     """
-    analysis = analyse(request)
+    with folders_of(request.folders) as folders:
+        _write(analyse(replace(request, folders=folders)), json_file, csv, html)
+
+
+@contextmanager
+def folders_of(logs: Sequence[Path]) -> Iterator[list[Path]]:
+    """Folders of logs, in their order: of archives that `package` made the contents, until the end.
+
+    Raises:
+        ValueError: an archive is damaged, or would do harm.
+        OSError: the temporary place is full.
+    """
+    with ExitStack() as stack:
+        yield [stack.enter_context(_unpacked(path)) if _is_archive(path) else path for path in logs]
+
+
+def _is_archive(path: Path) -> bool:
+    return path.name.endswith(_ARCHIVE) and path.is_file()
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[Path]:
+    # Only now: most logs are folders.
+    from algoperf_orchestrator.archive_check import unpacked
+
+    # Submissions of one name are told apart by the folders above them, which here is called as the archive is.
+    with unpacked(path) as contents, tempfile.TemporaryDirectory(prefix="algoperf-") as above:
+        folder = Path(above) / path.name.removesuffix(_ARCHIVE)
+        folder.mkdir()
+        for one in contents.iterdir():
+            os.rename(one, folder / one.name)
+        yield folder
+
+
+def _write(analysis: Analysis, json_file: Path | None, csv: Path | None, html: Path | None) -> None:
     data = document.as_data(analysis) if json_file or html else {}
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     if json_file is not None and json_file != _STDOUT:

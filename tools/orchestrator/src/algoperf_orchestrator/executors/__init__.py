@@ -14,6 +14,7 @@ from typing import Protocol
 from algoperf.trial_config import TrialConfig
 from algoperf_orchestrator.launch import Limits
 from algoperf_orchestrator.plan import Key
+from algoperf_orchestrator.sinks import SinkName
 from algoperf_orchestrator.verdict import Verdict
 
 
@@ -25,11 +26,13 @@ class Resources:
         devices: how many GPUs, or pretended devices of a CPU; None: all GPUs that are there, else one CPU.
         cores: how many cores of the CPU; None: an even part.
         limits: what it may not do.
+        telemetry: where its figures go while it runs, besides its logs.
     """
 
     devices: int | None = None
     cores: int | None = None
     limits: Limits = field(default_factory=Limits)
+    telemetry: Sequence[SinkName] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from algoperf_orchestrator.executors import Executor, Resources
 from algoperf_orchestrator.executors.local import LocalExecutor
 from algoperf_orchestrator.launch import Limits
 from algoperf_orchestrator.leases import make_pool
+from algoperf_orchestrator.sinks import SinkName
 from algoperf_orchestrator.suite import Suite
 
 # What is silent for so long hangs: at full scale an evaluation alone may take the better part of an hour.
@@ -37,7 +38,7 @@ class Bounds:
     silence_s: float | None = None
 
 
-def make_executor(suite: Suite, experiment: Path, bounds: Bounds) -> Executor:
+def make_executor(suite: Suite, experiment: Path, bounds: Bounds, telemetry: Sequence[SinkName] = ()) -> Executor:
     """The executor of a suite.
 
     Raises:
@@ -47,14 +48,14 @@ def make_executor(suite: Suite, experiment: Path, bounds: Bounds) -> Executor:
     """
     memory = None if bounds.memory_gib is None else int(bounds.memory_gib * 2**30)
     limits = Limits(memory_bytes=memory, silence_s=bounds.silence_s or _SILENCE_S[suite.scale])
-    resources = Resources(devices=suite.devices, cores=suite.cores, limits=limits)
+    resources = Resources(devices=suite.devices, cores=suite.cores, limits=limits, telemetry=telemetry)
     if suite.executor == "ray":
         from algoperf_orchestrator.executors.ray import RayExecutor
 
         return RayExecutor(resources, suite.ray_address)
     if suite.executor == "slurm":
         return _slurm(suite, experiment, resources)
-    return _local(suite, bounds, limits)
+    return _local(suite, bounds, resources)
 
 
 def memory_bytes(devices: Devices, num_at_once: int, memory_gib: float | None) -> int | None:
@@ -65,15 +66,16 @@ def memory_bytes(devices: Devices, num_at_once: int, memory_gib: float | None) -
     return None if devices.kind == "cuda" else int(psutil.virtual_memory().total * _MEMORY_PART / num_at_once)
 
 
-def _local(suite: Suite, bounds: Bounds, limits: Limits) -> LocalExecutor:
+def _local(suite: Suite, bounds: Bounds, resources: Resources) -> LocalExecutor:
     devices = find_devices(None)
     pool = make_pool(devices, suite.devices or max(len(devices.ids), 1), suite.cores)
     memory = memory_bytes(devices, len(pool.shares), bounds.memory_gib)
-    return LocalExecutor(pool, Limits(memory_bytes=memory, silence_s=limits.silence_s))
+    return LocalExecutor(pool, replace(resources.limits, memory_bytes=memory), resources.telemetry)
 
 
 def _slurm(suite: Suite, experiment: Path, resources: Resources) -> Executor:
-    from algoperf_orchestrator.executors.slurm import SlurmExecutor, SlurmOptions
+    from algoperf_orchestrator.executors.slurm import SlurmExecutor
+    from algoperf_orchestrator.executors.slurm_options import SlurmOptions
 
     known = {one.name for one in fields(SlurmOptions)} - {"folder", "extra"}
     given: Mapping[str, Any] = {name: _value(text) for name, text in suite.slurm.items() if name in known}

@@ -21,6 +21,7 @@ from algoperf_orchestrator.environment import find_devices
 from algoperf_orchestrator.executors import Resources, Task
 from algoperf_orchestrator.launch import Launch, Limits, launch
 from algoperf_orchestrator.leases import Lease, Pool, make_pool
+from algoperf_orchestrator.sinks import SinkName
 from algoperf_orchestrator.verdict import Cause, Verdict
 
 _TICK_S = 0.25
@@ -110,6 +111,7 @@ def call_of(task: Task, resources: Resources, folder: Path, num_gpus: int, at_ti
         "memory_bytes": limits.memory_bytes,
         "silence_s": limits.silence_s,
         "at_time_limit": at_time_limit.value,
+        "telemetry": list(resources.telemetry),
     }
     plain: dict[str, Any] = json.loads(json.dumps(call))
     return plain
@@ -190,6 +192,7 @@ def _launch(call: Mapping[str, Any], lease: Lease) -> Launch:
         number=call["number"],
         locks=lease.locks,
         command=call["command"],
+        telemetry=[SinkName(name) for name in call["telemetry"]],
     )
 
 

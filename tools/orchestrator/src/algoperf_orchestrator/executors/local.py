@@ -12,6 +12,7 @@ from algoperf_orchestrator import verdict
 from algoperf_orchestrator.executors import Finished, Task
 from algoperf_orchestrator.launch import Launch, Limits, launch
 from algoperf_orchestrator.leases import Lease, Pool
+from algoperf_orchestrator.sinks import SinkName
 from algoperf_orchestrator.verdict import Cause, Verdict
 
 
@@ -21,13 +22,14 @@ class LocalExecutor:
     Args:
         pool: this machine's devices and cores.
         limits: what a trial may not do.
+        telemetry: where figures of trials go, besides their logs.
     """
 
     name: str = "local"
     silence_s: float | None = None
 
-    def __init__(self, pool: Pool, limits: Limits) -> None:
-        self._pool, self._limits = pool, limits
+    def __init__(self, pool: Pool, limits: Limits, telemetry: Sequence[SinkName] = ()) -> None:
+        self._pool, self._limits, self._telemetry = pool, limits, telemetry
         self._idle: list[Lease] = []
         self._running: dict[int, tuple[threading.Thread, threading.Event]] = {}
         self._ended: queue.SimpleQueue[Finished] = queue.SimpleQueue()
@@ -103,6 +105,7 @@ class LocalExecutor:
             number=task.number,
             locks=lease.locks,
             command=task.command,
+            telemetry=self._telemetry,
         )
         try:
             return launch(what, lambda event, facts: None, stop).verdict

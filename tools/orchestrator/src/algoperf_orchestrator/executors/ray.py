@@ -8,25 +8,18 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-from algoperf.records import RecordsError, trial_folder
 from algoperf_orchestrator import attempt, verdict
-from algoperf_orchestrator.environment import Devices, find_devices
 from algoperf_orchestrator.executors import Finished, Resources, Task
-from algoperf_orchestrator.launch import Launch, Limits, launch
-from algoperf_orchestrator.leases import Lease, Pool, default_folder
+from algoperf_orchestrator.executors.ray_task import Node, Order, Share, folder_of, ray_package, run_task
 from algoperf_orchestrator.verdict import Cause, Verdict
 
 # Tasks that wait in Ray, so that no device is idle until the orchestrator looks again.
@@ -35,42 +28,6 @@ _TICK_S = 0.5
 _CONNECT_S = 10.0
 # Longer than a trial that does not want to stop is given by `launch`.
 _CLOSE_S = 100.0
-# What ended a moment ago may still hold its devices.
-_LEASE_S = 120.0
-# Ray sets them in its processes; a trial's speed is not for Ray to decide.
-_RAYS = ("OMP_NUM_THREADS", "PYTHONBREAKPOINT")
-# Waits until the task's process is gone, then kills what that has left of the trial.
-_GUARD = (
-    "import pathlib, sys; from algoperf_orchestrator.processes import kill_strays; "
-    "sys.stdin.read(); kill_strays(pathlib.Path(sys.argv[1]))"
-)
-
-
-class Node(NamedTuple):
-    """What a node of the cluster has."""
-
-    cpus: float
-    gpus: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """What each trial gets.
-
-    Attributes:
-        kind: of its devices.
-        devices: how many; those of a CPU are pretended.
-        cores: how many cores of the CPU.
-    """
-
-    kind: Literal["cpu", "cuda"]
-    devices: int
-    cores: int
-
-    def fits(self, node: Node) -> int:
-        """How many trials a node can run at once."""
-        by_cpu = int(node.cpus // self.cores)
-        return by_cpu if self.kind == "cpu" else min(by_cpu, int(node.gpus // self.devices))
 
 
 def share(nodes: Sequence[Node], resources: Resources) -> Share:
@@ -127,7 +84,7 @@ def connect(address: str | None) -> bool:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         cores = len(os.sched_getaffinity(0))
         options = {"num_cpus": cores, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-    ray = _ray()
+    ray = ray_package()
     _check_reachable(address)
     if ray.is_initialized():
         return False
@@ -148,34 +105,11 @@ def _check_reachable(address: str) -> None:
         ) from error
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Order:
-    """What a task is sent.
-
-    Attributes:
-        task: the attempt.
-        share: what it was given.
-        limits: what the trial may not do.
-        leases: folder of the leases, on the node.
-        stop: when there is such a file, the trial is to stop.
-    """
-
-    task: Task
-    share: Share
-    limits: Limits
-    leases: Path | None
-    stop: Path
-
-    @property
-    def folder(self) -> Path:
-        return _folder(self.task)
-
-
 @dataclass
 class _Running:
     """A task that Ray has."""
 
-    order: _Order
+    order: Order
     is_cancelled: bool = False
 
 
@@ -197,7 +131,7 @@ class RayExecutor:
     silence_s: float | None = 120.0
 
     def __init__(self, resources: Resources, address: str | None = None, leases: Path | None = None) -> None:
-        self._limits, self._leases = resources.limits, leases
+        self._resources, self._leases = resources, leases
         self._running: dict[Any, _Running] = {}
         self._id = uuid.uuid4().hex[:12]
         self._is_ours = connect(address)
@@ -206,7 +140,7 @@ class RayExecutor:
         except ValueError:
             self._disconnect()
             raise
-        self._remote = _ray().remote(
+        self._remote = ray_package().remote(
             # Retries are the orchestrator's; what one trial leaves in its process is not for the next.
             max_retries=0,
             max_calls=1,
@@ -225,13 +159,20 @@ class RayExecutor:
         for ref, running in list(self._running.items()):
             # Its node had gone silent, and the orchestrator gave it up.
             if running.order.task.trial in trials:
-                _ray().cancel(ref, force=True)
+                ray_package().cancel(ref, force=True)
                 del self._running[ref]
         for task in tasks:
             task = replace(task, experiment=task.experiment.absolute(), data_dir=task.data_dir.absolute())
             # The name is this executor's own, so that no file from before stops anything.
-            stop = _folder(task) / f".stop.{self._id}.{task.number}"
-            order = _Order(task=task, share=self.share, limits=self._limits, leases=self._leases, stop=stop)
+            stop = folder_of(task) / f".stop.{self._id}.{task.number}"
+            order = Order(
+                task=task,
+                share=self.share,
+                limits=self._resources.limits,
+                telemetry=self._resources.telemetry,
+                leases=self._leases,
+                stop=stop,
+            )
             self._running[self._remote.options(name=str(task.key)).remote(order)] = _Running(order)
         return {}
 
@@ -241,8 +182,8 @@ class RayExecutor:
             time.sleep(timeout_s)
             return []
         refs = list(self._running)
-        _ray().wait(refs, num_returns=1, timeout=timeout_s)
-        ready, _ = _ray().wait(refs, num_returns=len(refs), timeout=0)
+        ray_package().wait(refs, num_returns=1, timeout=timeout_s)
+        ready, _ = ray_package().wait(refs, num_returns=len(refs), timeout=0)
         return [self._finish(ref) for ref in ready]
 
     def stop(self, trials: Sequence[int]) -> None:
@@ -266,12 +207,12 @@ class RayExecutor:
             self.stop([running.order.task.trial for running in self._running.values()])
             self.wait(1.0)
         for ref in self._running:
-            _ray().cancel(ref, force=True)
+            ray_package().cancel(ref, force=True)
         self._disconnect()
 
     def _disconnect(self) -> None:
         if self._is_ours:
-            _ray().shutdown()
+            ray_package().shutdown()
 
     def _finish(self, ref: Any) -> Finished:
         order = self._running.pop(ref).order
@@ -280,24 +221,9 @@ class RayExecutor:
         return Finished(trial=order.task.trial, number=order.task.number, verdict=_verdict(ref, order))
 
 
-def _ray() -> Any:
-    try:
-        import ray
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            "The executor ray needs Ray; install it with `uv pip install 'algoperf-orchestrator[ray]'`.", name="ray"
-        ) from error
-    return ray
-
-
 def _nodes() -> list[Node]:
-    found = [node["Resources"] for node in _ray().nodes() if node["Alive"]]
+    found = [node["Resources"] for node in ray_package().nodes() if node["Alive"]]
     return [Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for resources in found]
-
-
-def _folder(task: Task) -> Path:
-    config = task.config
-    return trial_folder(task.experiment, config.study, config.workload, config.framework.value, config.trial)
 
 
 def _stop(ref: Any, running: _Running) -> None:
@@ -309,15 +235,15 @@ def _stop(ref: Any, running: _Running) -> None:
             return
     if not running.is_cancelled:
         running.is_cancelled = True
-        _ray().cancel(ref)
+        ray_package().cancel(ref)
 
 
-def _verdict(ref: Any, order: _Order) -> Verdict:
+def _verdict(ref: Any, order: Order) -> Verdict:
     """What came of a task, however Ray tells it."""
     from ray import exceptions
 
     try:
-        return Verdict.from_json(_ray().get(ref))
+        return Verdict.from_json(ray_package().get(ref))
     except exceptions.TaskCancelledError:
         return verdict.of_cause(Cause.STOPPED, "before it had begun")
     except exceptions.RayTaskError as error:
@@ -329,116 +255,3 @@ def _verdict(ref: Any, order: _Order) -> Verdict:
         # The node lives if it could tell that the process died.
         is_process = isinstance(error, (exceptions.WorkerCrashedError, exceptions.OutOfMemoryError))
         return verdict.of_cause(Cause.KILLED if is_process else Cause.NO_HEARTBEAT, f"{type(error).__name__}: {error}")
-
-
-# On the node.
-
-
-def run_task(order: _Order) -> dict[str, Any]:
-    """Runs a trial in this process's name, on the devices that Ray gave it. Returns the verdict as plain data.
-
-    An exception means that the trial could not be started.
-    """
-    _undo_settings()
-    stop = threading.Event()
-    with _listen(order.stop, stop), _lease(order, stop) as lease, _guard(order.folder):
-        if lease is None:
-            return verdict.of_cause(Cause.STOPPED, "before it had begun").as_json()
-        task = order.task
-        what = Launch(
-            config=task.config,
-            experiment=task.experiment,
-            data_dir=task.data_dir,
-            devices=lease.devices,
-            cores=lease.cores,
-            limits=order.limits,
-            number=task.number,
-            locks=lease.locks,
-            command=task.command,
-        )
-        try:
-            return launch(what, lambda event, facts: None, stop).verdict.as_json()
-        except RecordsError as error:
-            return verdict.of_cause(Cause.LOCKED, str(error)).as_json()
-
-
-def _undo_settings() -> None:
-    """Takes back what Ray has set for this process and its children."""
-    for name in _RAYS:
-        os.environ.pop(name, None)
-    # The trial inherits the mask, and is asked to stop by this signal.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    # Only a privileged user may become less nice.
-    with suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, 0)
-
-
-def _devices(share: Share) -> Devices:
-    if share.kind == "cpu":
-        # Ray knows of no GPUs here, but the framework may.
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        return Devices(kind="cpu", count=share.devices)
-    given = [str(one) for one in _ray().get_gpu_ids()]
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(given)
-    # UUIDs if the driver tells them, else numbers.
-    return Devices(kind="cuda", ids=find_devices(None).ids or tuple(given), count=share.devices)
-
-
-@contextmanager
-def _lease(order: _Order, stop: threading.Event) -> Iterator[Lease | None]:
-    """Locks the GPUs that Ray gave, and some cores, against trials of other orchestrators. None if it is to stop.
-
-    Raises:
-        TimeoutError: they are taken.
-    """
-    devices, count = _devices(order.share), order.share.cores
-    cores = sorted(os.sched_getaffinity(0))
-    groups = [tuple(cores[first : first + count]) for first in range(0, len(cores) - count + 1, count)]
-    # Ray may have been told of more cores than there are: then nobody has any of his own.
-    pool = Pool(shares=[(devices, group) for group in groups or [()]], folder=order.leases or default_folder())
-    deadline = time.monotonic() + _LEASE_S
-    while (lease := pool.take()) is None and not stop.wait(_TICK_S):
-        if time.monotonic() > deadline:
-            taken = ", ".join(devices.ids) or f"{count} cores"
-            raise TimeoutError(f"Other trials use {taken}, which Ray gave to this one; give Ray what nobody else uses.")
-    try:
-        yield lease
-    finally:
-        if lease is not None:
-            lease.release()
-
-
-@contextmanager
-def _listen(file: Path, stop: threading.Event) -> Iterator[None]:
-    """Sets an event when a file appears."""
-    is_over = threading.Event()
-
-    def look() -> None:
-        while not is_over.wait(_TICK_S):
-            if os.path.exists(file):
-                stop.set()
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
-
-
-@contextmanager
-def _guard(folder: Path) -> Iterator[None]:
-    """Has the trial killed if this process is, so that devices are free when Ray gives them to the next."""
-    guard = subprocess.Popen(
-        [sys.executable, "-P", "-c", _GUARD, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        yield
-    finally:
-        # Nothing is left: `launch` sees to that. What another process runs in the folder must live.
-        guard.kill()
-        guard.communicate()

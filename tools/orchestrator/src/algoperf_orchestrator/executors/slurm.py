@@ -9,219 +9,30 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
-import re
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import submitit
 from submitit.core.utils import FailedSubmissionError, UncompletedJobError
 
 from algoperf.records import trial_folder
-from algoperf.spec import Scale
-from algoperf.trial_config import TrialConfig
 from algoperf_orchestrator import attempt, verdict
 from algoperf_orchestrator.executors import Finished, Resources, Task
 from algoperf_orchestrator.executors.job import Mailbox, call_of, run
-from algoperf_orchestrator.profiles import REFERENCE
+from algoperf_orchestrator.executors.slurm_options import Patience, SlurmOptions, num_gpus, parameters, time_limit_s
+from algoperf_orchestrator.executors.slurm_queue import Listed, Queue, call, exit_status
 from algoperf_orchestrator.verdict import Cause, Verdict
 
-# The budget counts submission time alone. A job also loads data, compiles and evaluates, which altogether takes
-# less than the budget again and two hours. The limit is a backstop: a trial that meets it goes on in another job.
-TIME_FACTOR = 2.0
-TIME_ALLOWANCE_S = 7200.0
-# So long before the end of its time a job is told, to save a checkpoint; killing a trial gently takes up to 85 s.
-_WARNING_S = 120
 _ARRAY = 500
 _TICK_S = 0.5
-_COMMAND_S = 30.0
 # How long the start of tasks may take while the controller is down: others must not think that this process is.
 _SUBMIT_S = 30.0
-
-_ENDED = {
-    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL",
-    "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT",
-}  # fmt: skip
-_GONE = "GONE"
-_CAUSES = {
-    "CANCELLED": Cause.CANCELLED,
-    "DEADLINE": Cause.TIME_LIMIT,
-    "NODE_FAIL": Cause.NO_HEARTBEAT,
-    "PREEMPTED": Cause.PREEMPTED,
-    "TIMEOUT": Cause.TIME_LIMIT,
-}
-# Why a job waits, where waiting does not help.
-_HOPELESS = (
-    "AssocMaxWallDurationPerJobLimit",
-    "BadConstraints",
-    "InvalidAccount",
-    "InvalidQOS",
-    "PartitionTimeLimit",
-    "QOSMaxWallDurationPerJobLimit",
-    "launch failed requeued held",
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SlurmOptions:
-    """What jobs ask the cluster for.
-
-    Attributes:
-        folder: for scripts and logs of the jobs; all machines of the cluster see it under the same path.
-        partition, account, qos: as `sbatch` has them; None: the cluster's defaults.
-        gpus_per_node: GPUs of a job; None: as many as a trial has devices, which at full scale are those that
-            the rules are meant for; 0: none are asked for.
-        exclusive: whether a job has its node for itself; None: at full scale.
-        max_time_s: the longest job that the partition allows; trials that take longer go on in further jobs.
-        array_parallelism: how many jobs of one array run at once.
-        max_jobs: how many jobs may run or wait.
-        setup: lines of shell that a job runs first.
-        extra: further options of `sbatch`, such as {"gres": "gpu:4"}.
-    """
-
-    folder: Path
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    gpus_per_node: int | None = None
-    exclusive: bool | None = None
-    max_time_s: float | None = None
-    array_parallelism: int = 256
-    max_jobs: int = 1000
-    setup: tuple[str, ...] = ()
-    extra: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How long the executor waits for what, in seconds.
-
-    Attributes:
-        poll_s: between two questions to SLURM.
-        grace_s: for the verdict of a job that has ended; network file systems are late.
-        silence_s: without a heartbeat of a running job whose trial has begun.
-        stop_s: for a job that was asked to stop; then it is cancelled.
-        requeues: how often a job that was killed is put back into the queue.
-    """
-
-    poll_s: float = 5.0
-    grace_s: float = 30.0
-    silence_s: float = 300.0
-    stop_s: float = 150.0
-    requeues: int = 2
-
-
-def time_limit_s(config: TrialConfig, max_time_s: float | None) -> float:
-    """How long a trial's job may take."""
-    wanted = TIME_FACTOR * config.max_runtime_s + TIME_ALLOWANCE_S
-    return wanted if max_time_s is None else min(wanted, max_time_s)
-
-
-def parameters(config: TrialConfig, resources: Resources, options: SlurmOptions) -> dict[str, Any]:
-    """What submitit is asked for; trials with equal parameters can be one array."""
-    is_full = config.scale is Scale.FULL
-    is_exclusive = is_full if options.exclusive is None else options.exclusive
-    wanted = {
-        "job_name": "algoperf",
-        "partition": options.partition,
-        "account": options.account,
-        "qos": options.qos,
-        "time": math.ceil(time_limit_s(config, options.max_time_s) / 60),
-        "gpus_per_node": num_gpus(config, resources, options) or None,
-        "cpus_per_task": resources.cores,
-        "exclusive": is_exclusive or None,
-        "array_parallelism": options.array_parallelism,
-        "setup": list(options.setup) or None,
-        # The job's script becomes the supervisor, so that it gets the signals itself.
-        "use_srun": False,
-        "additional_parameters": {
-            "requeue": True,
-            "signal": f"B:USR2@{_WARNING_S}",
-            **({"mem": "0"} if is_exclusive else {}),
-            **options.extra,
-        },
-    }
-    return {name: value for name, value in wanted.items() if value is not None}
-
-
-def num_gpus(config: TrialConfig, resources: Resources, options: SlurmOptions) -> int:
-    """How many GPUs a trial's job is given."""
-    if options.gpus_per_node is not None:
-        return options.gpus_per_node
-    if resources.devices is not None:
-        return resources.devices
-    return REFERENCE[config.rules].count if config.scale is Scale.FULL else 0
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A job as `squeue` has it: its state, and why it waits."""
-
-    state: str
-    reason: str = ""
-
-    @property
-    def is_hopeless(self) -> bool:
-        """Whether it will not start unless somebody helps."""
-        return self.state in ("REQUEUE_HOLD", "SPECIAL_EXIT") or any(reason in self.reason for reason in _HOPELESS)
-
-
-def parse_queue(text: str) -> dict[str, Listed]:
-    """What `squeue -o '%i|%T|%r'` has printed, by job; array jobs are called 12_0."""
-    rows = [line.split("|", 2) for line in text.splitlines()]
-    return {row[0]: Listed(row[1], row[2]) for row in rows if len(row) == 3}
-
-
-class Queue:
-    """What SLURM knows about this user's jobs, asked for all at once.
-
-    Attributes:
-        taken: when it was last asked, on the monotonic clock.
-        answers: whether it answered then. The controller may be down for a while; jobs go on meanwhile.
-    """
-
-    def __init__(self, poll_s: float) -> None:
-        self._poll_s = poll_s
-        self._due = -math.inf
-        self._jobs: dict[str, Listed] = {}
-        self.taken = -math.inf
-        self.answers = False
-
-    def hurry(self) -> None:
-        """Asks again at the next opportunity."""
-        self._due = -math.inf
-
-    def refresh(self, *, now: bool = False) -> None:
-        """Asks again, if it is time to or if it has to be now. Takes ten seconds if nobody answers."""
-        if not now and time.monotonic() < self._due:
-            return
-        self.taken = time.monotonic()
-        answer = call("squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-o", "%i|%T|%r")
-        self.answers = answer is not None
-        if answer is not None:
-            self._jobs = parse_queue(answer)
-        self._due = time.monotonic() + self._poll_s
-
-    def find(self, handle: str) -> Listed:
-        """A job; SLURM forgets those that have ended some minutes ago."""
-        return self._jobs.get(handle, Listed(_GONE))
-
-
-def call(*command: str) -> str | None:
-    """What a command of SLURM prints; None if it fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_COMMAND_S)
-    except subprocess.TimeoutExpired:
-        return None
-    return done.stdout if done.returncode == 0 else None
 
 
 @dataclass
@@ -378,8 +189,8 @@ class SlurmExecutor:
         if not handle:
             return False
         if self._mailbox(task).told() is None:
-            self._queue.refresh(now=self._queue.find(handle).state == _GONE)
-            if self._queue.answers and self._queue.find(handle).state == _GONE:
+            self._queue.refresh(now=self._queue.find(handle).is_gone)
+            if self._queue.answers and self._queue.find(handle).is_gone:
                 return False
         self._jobs[task.trial] = _Job(task, handle, -math.inf)
         return True
@@ -398,16 +209,12 @@ class SlurmExecutor:
             return None
         job.seen = self._queue.taken
         listed = self._queue.find(job.handle)
-        if listed.state not in (*_ENDED, _GONE):
+        if not listed.has_ended:
             job.ended = None
             return self._mind(job, listed)
         if told is not None:
-            return self._by_state(job, listed) or told
+            return listed.verdict(job.handle) or told
         return self._judge_ended(job, listed)
-
-    def _by_state(self, job: _Job, listed: Listed) -> Verdict | None:
-        cause = _CAUSES.get(listed.state)
-        return None if cause is None else verdict.of_cause(cause, f"job {job.handle} is {listed.state}")
 
     def _mind(self, job: _Job, listed: Listed) -> Verdict | None:
         """Looks after a job that runs or waits."""
@@ -445,11 +252,11 @@ class SlurmExecutor:
             return None
         if job.stop is not None:
             return verdict.of_cause(Cause.STOPPED, f"job {job.handle} is {listed.state}")
-        if (found := self._by_state(job, listed)) is not None:
+        if (found := listed.verdict(job.handle)) is not None:
             return found
-        if listed.state == _GONE:
+        if listed.is_gone:
             return verdict.of_cause(Cause.DIED, f"SLURM does not know job {job.handle} any more")
-        code, number = self._exit(job)
+        code, number = exit_status(job.handle)
         if number and job.requeues < self._patience.requeues and call("scontrol", "requeue", job.handle) is not None:
             job.requeues, job.ended, job.seen = job.requeues + 1, None, time.monotonic()
             return None
@@ -457,11 +264,6 @@ class SlurmExecutor:
             return verdict.of_cause(Cause.KILLED, f"job {job.handle} is {listed.state}, by signal {number}")
         end = f"job {job.handle} is {listed.state}, exit code {code}: {self._last_line(job)}"
         return verdict.of_cause(Cause.DIED, end)
-
-    def _exit(self, job: _Job) -> tuple[int | None, int]:
-        """Exit code and signal of a job that has ended, as far as SLURM still knows."""
-        found = re.search(r"\bExitCode=(\d+):(\d+)", call("scontrol", "show", "job", "-o", job.handle) or "")
-        return (None, 0) if found is None else (int(found[1]), int(found[2]))
 
     def _last_line(self, job: _Job) -> str:
         path = self._folder / f"{job.handle}_0_log.err"

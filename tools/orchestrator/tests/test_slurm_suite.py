@@ -1,0 +1,137 @@
+"""A suite on a real SLURM cluster, through the command: whatever is killed or cancelled, each trial ends once."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import slurm_cluster
+import suites
+from slurm_cluster import Cluster
+
+from algoperf.records import trial_folder
+from algoperf.spec import Framework
+from algoperf.testing.frameworks import require
+from algoperf_orchestrator import attempt
+from algoperf_orchestrator.ledger import Ledger
+from algoperf_orchestrator.verdict import Cause, State
+
+NUM_TRIALS = 6
+LABEL = "learner"
+SUBMISSION = Path(__file__).parents[3] / "packages/algoperf-core/tests/submissions/momentum_jax.py"
+SLOW = """
+_update = update_params
+
+def update_params(**arguments):
+    time.sleep(float(os.environ.get("PAUSE_S", "0")))
+    return _update(**arguments)
+"""
+# With it a trial takes about 25 s, in 21 steps.
+PAUSE_S = "1"
+# The controller saves its state with a delay of up to 5 s.
+SAVED_S = 6.0
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    require(Framework.JAX)
+    slurm_cluster.require()
+    with slurm_cluster.cluster() as found:
+        yield found
+
+
+@pytest.fixture
+def joined(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """The cluster, for the processes that this one starts; jobs lease the cores of this test alone."""
+    for name, value in {"SLURM_CONF": cluster.config, "TMPDIR": tmp_path, "CUDA_VISIBLE_DEVICES": ""}.items():
+        monkeypatch.setenv(name, str(value))
+    return cluster
+
+
+@pytest.fixture
+def learner(tmp_path: Path) -> Path:
+    """A submission that learns the toy workload, as slowly as the environment says."""
+    folder = tmp_path / LABEL
+    folder.mkdir()
+    (folder / "submission.py").write_text(f"import os, time\n{SUBMISSION.read_text()}\n{SLOW}")
+    return folder
+
+
+def arguments(experiment: Path, learner: Path, executor: str) -> list[str]:
+    options = {"studies": NUM_TRIALS, "retry_after": 0, "preflight": False, "report": False}
+    return suites.suite_arguments(experiment, learner, Framework.JAX, executor=executor, **options)
+
+
+def handles(experiment: Path) -> dict[int, str]:
+    """The jobs of running trials, by study."""
+    with Ledger(experiment) as ledger:
+        rows: list[sqlite3.Row] = ledger.query("SELECT study, handle FROM trials WHERE state = 'running'")
+    return {row["study"]: row["handle"] for row in rows}
+
+
+def newest(experiment: Path, study: int) -> attempt.Attempt | None:
+    return attempt.read(trial_folder(experiment / LABEL, study, "toy", "jax", 1))
+
+
+def at_work(experiment: Path) -> list[int]:
+    """Studies whose trials make steps just now, on one of this machine's processes."""
+    found = {study: newest(experiment, study) for study in range(NUM_TRIALS)}
+    return [study for study, one in found.items() if one is not None and one.step > 0 and one.verdict is None]
+
+
+def kill_job(experiment: Path, study: int) -> None:
+    """Kills a job's supervisor and its trial at once, as a machine does."""
+    found = newest(experiment, study)
+    assert found is not None
+    folder = trial_folder(experiment / LABEL, study, "toy", "jax", 1)
+    suites.kill([found.pid, *suites.trial_pids(folder)])
+
+
+def cancel(cluster: Cluster, experiment: Path, study: int) -> None:
+    """What a person does who takes a job out of the queue; returns when the ledger has it."""
+    cluster.run("scancel", handles(experiment)[study])
+    failed = State.FAILED_INFRASTRUCTURE.value
+    suites.wait_for(lambda: suites.state_counts(experiment).get(failed) == 1, what="the cancelled trial")
+
+
+def restart_controller(cluster: Cluster) -> None:
+    time.sleep(SAVED_S)
+    cluster.kill_controller()
+    time.sleep(SAVED_S)
+    cluster.start_controller()
+
+
+def end_of(process: subprocess.Popen[bytes], log: Path, code: int) -> None:
+    assert process.wait(150) == code, log.read_text()
+
+
+@pytest.mark.timeout(400)
+def test_each_trial_ends_once(joined: Cluster, learner: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone, disturbed, log = tmp_path / "alone", tmp_path / "disturbed", tmp_path / "log"
+    end_of(suites.start(arguments(alone, learner, "local"), log), log, 0)
+    monkeypatch.setenv("PAUSE_S", PAUSE_S)
+    command = arguments(disturbed, learner, "slurm")
+    process = suites.start(command, log)
+    suites.wait_for(lambda: len(at_work(disturbed)) == 2, what="two jobs at once")
+    killed, cancelled = at_work(disturbed)
+    kill_job(disturbed, killed)
+    restart_controller(joined)
+    cancel(joined, disturbed, cancelled)
+    suites.wait_for(lambda: bool(at_work(disturbed)), what="a job")
+    suites.kill([process.pid])
+    process.wait()
+    end_of(suites.start(command, log), log, 3)
+    subprocess.run([*suites.MAIN, "retry", str(disturbed)], check=True)
+    end_of(suites.start(command, log), log, 0)
+
+    reasons = suites.ends(disturbed)
+    assert reasons.pop(f"{LABEL}/{cancelled}/1") == [Cause.CANCELLED, "reached"]
+    # Who was queued again or adopted went on with the same attempt.
+    assert list(reasons.values()) == [["reached"]] * (NUM_TRIALS - 1)
+    assert suites.numbers(disturbed) == suites.numbers(alone)
+    assert len(suites.numbers(disturbed)) == NUM_TRIALS
+    assert not suites.trial_pids(disturbed)
