@@ -27,7 +27,7 @@ from algoperf_orchestrator.archive import package
 from algoperf_orchestrator.archive_check import unpacked, verify
 from algoperf_orchestrator.attempt import Attempt
 from algoperf_orchestrator.ledger import Ledger, Row
-from algoperf_orchestrator.plan import PlannedTrial
+from algoperf_orchestrator.planned import PlannedTrial
 from algoperf_orchestrator.verdict import Cause, Verdict
 from algoperf_scoring import find
 

@@ -16,7 +16,7 @@ from algoperf.spec import Framework, Scale, TuningRuleset
 from algoperf.trial_config import TrialConfig
 from algoperf_orchestrator.attempt import Attempt
 from algoperf_orchestrator.ledger import NAME, Ledger, LedgerError
-from algoperf_orchestrator.plan import PlannedTrial
+from algoperf_orchestrator.planned import PlannedTrial
 from algoperf_orchestrator.verdict import Cause, State, Verdict, of_cause
 
 DONE = Verdict(state=State.DONE, reason="reached")

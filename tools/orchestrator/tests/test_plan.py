@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from algoperf.spec import Framework, Scale, TuningRuleset
 from algoperf.study import trial_seed
-from algoperf_orchestrator import suite_rules
+from algoperf_orchestrator import kept_rules
 from algoperf_orchestrator.plan import make_plan
 from algoperf_orchestrator.suite import QUALIFICATION, Suite, Variants
 from algoperf_scoring import rules as published_rules
@@ -132,20 +132,20 @@ def test_mini_takes_the_budgets_and_targets_of_mini() -> None:
 
 def test_rules_beside_logs_are_read_as_they_were_written(tmp_path: Path) -> None:
     rules = make_plan(replace(FULL, variants=Variants.HELD_OUT)).rules
-    suite_rules.write(rules, tmp_path)
-    assert suite_rules.read(tmp_path) == rules
-    assert suite_rules.beside([tmp_path / "nadamw", tmp_path]) == rules
-    assert suite_rules.beside([tmp_path, tmp_path.parent]) is None
+    kept_rules.write(rules, tmp_path)
+    assert kept_rules.read(tmp_path) == rules
+    assert kept_rules.beside([tmp_path / "nadamw", tmp_path]) == rules
+    assert kept_rules.beside([tmp_path, tmp_path.parent]) is None
 
 
 def test_an_experiment_grows() -> None:
     first = make_plan(replace(ONE, workloads=("ogbg",), studies=1)).rules
     second = make_plan(replace(ONE, workloads=("wmt",), studies=2, trials=1)).rules
-    both = suite_rules.extend(first, second)
+    both = kept_rules.extend(first, second)
     assert both.base == ("ogbg", "wmt")
     assert (both.rulesets["external"].studies, both.rulesets["external"].trials) == (2, 5)
     with pytest.raises(ValueError, match=r"choose another --experiment for v1\.0"):
-        suite_rules.extend(first, make_plan(replace(ONE, rules="v1.0", workloads=("wmt",))).rules)
+        kept_rules.extend(first, make_plan(replace(ONE, rules="v1.0", workloads=("wmt",))).rules)
 
 
 def test_a_dry_run_prints_the_plan(cli: Callable[..., Any], tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from algoperf_orchestrator import attempt
 from algoperf_orchestrator.executors import Finished, Resources, Task
 from algoperf_orchestrator.executors.ray import RayExecutor, connect, share
 from algoperf_orchestrator.executors.ray_task import Node
-from algoperf_orchestrator.plan import Key
+from algoperf_orchestrator.planned import Key
 from algoperf_orchestrator.verdict import Cause, State
 
 # Ray leaves it to the interpreter to close its logs and to reap its processes.

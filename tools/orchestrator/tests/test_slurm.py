@@ -25,7 +25,7 @@ from algoperf_orchestrator.executors.slurm import SlurmExecutor
 from algoperf_orchestrator.executors.slurm_options import Patience, SlurmOptions, num_gpus, parameters, time_limit_s
 from algoperf_orchestrator.executors.slurm_queue import Listed, parse_queue
 from algoperf_orchestrator.launch import Limits
-from algoperf_orchestrator.plan import Key
+from algoperf_orchestrator.planned import Key
 from algoperf_orchestrator.verdict import Cause, State, Verdict
 
 SAY = "import json, os, sys, time\ndef say(**facts): print(json.dumps(facts), flush=True)\n"

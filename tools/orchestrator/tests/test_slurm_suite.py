@@ -78,9 +78,19 @@ def newest(experiment: Path, study: int) -> attempt.Attempt | None:
 
 
 def at_work(experiment: Path) -> list[int]:
-    """Studies whose trials make steps just now, on one of this machine's processes."""
+    """Studies whose trials make steps just now."""
     found = {study: newest(experiment, study) for study in range(NUM_TRIALS)}
-    return [study for study, one in found.items() if one is not None and one.step > 0 and one.verdict is None]
+    return [study for study, one in found.items() if one is not None and one.step > 0 and is_alive(one)]
+
+
+def two_at_work(experiment: Path) -> list[int]:
+    """Waits until as many work as the cluster has room for."""
+    suites.wait_for(lambda: len(at_work(experiment)) == 2, what="two jobs at once")
+    return at_work(experiment)
+
+
+def is_alive(one: attempt.Attempt) -> bool:
+    return one.verdict is None and bool(attempt.is_alive(one.host, one.pid, one.created))
 
 
 def kill_job(experiment: Path, study: int) -> None:
@@ -99,6 +109,7 @@ def cancel(cluster: Cluster, experiment: Path, study: int) -> None:
 
 
 def restart_controller(cluster: Cluster) -> None:
+    # What it has not saved yet it would do again, and a node that is told to do a thing twice is taken out of use.
     time.sleep(SAVED_S)
     cluster.kill_controller()
     time.sleep(SAVED_S)
@@ -116,12 +127,12 @@ def test_each_trial_ends_once(joined: Cluster, learner: Path, tmp_path: Path, mo
     monkeypatch.setenv("PAUSE_S", PAUSE_S)
     command = arguments(disturbed, learner, "slurm")
     process = suites.start(command, log)
-    suites.wait_for(lambda: len(at_work(disturbed)) == 2, what="two jobs at once")
-    killed, cancelled = at_work(disturbed)
+    killed, cancelled = two_at_work(disturbed)
     kill_job(disturbed, killed)
+    two_at_work(disturbed)
     restart_controller(joined)
     cancel(joined, disturbed, cancelled)
-    suites.wait_for(lambda: bool(at_work(disturbed)), what="a job")
+    two_at_work(disturbed)
     suites.kill([process.pid])
     process.wait()
     end_of(suites.start(command, log), log, 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from algoperf.spec import DEFAULT_RULES, Framework, Scale, TuningRuleset
@@ -59,7 +59,7 @@ class TrialConfig:
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, the inverse of `from_json`."""
-        return asdict(self)
+        return dict(vars(self))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrialConfig:

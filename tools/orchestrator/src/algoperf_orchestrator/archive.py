@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from algoperf import submission
-from algoperf_orchestrator import suite_rules
+from algoperf_orchestrator import kept_rules
 from algoperf_orchestrator.ledger import Ledger, Row
 
 SUMS = "SHA256SUMS"
@@ -35,7 +35,7 @@ _README = f"""An experiment of AlgoPerf.
 
 <submission>/study_<k>/<workload>_<framework>/trial_<n>/  logs, without checkpoints
 {CODE}/<submission>/  code of the submissions (a hidden folder)
-{suite_rules.NAME}  what the logs are scored by
+{kept_rules.NAME}  what the logs are scored by
 {LEDGER}  the plan, and every attempt at a trial
 environment.txt  versions of what was installed
 {SUMS}  check with `sha256sum --check {SUMS}`, or all of it with `algoperf-orchestrate verify`
@@ -76,8 +76,8 @@ def package(experiment: Path, target: Path, *, allow_running: bool = False) -> P
             )
         rows, members = ledger.rows(), {LEDGER: _ledger_json(ledger), "README.txt": _README.encode()}
     everything: dict[str, Path | bytes] = {**members, "environment.txt": _environment().encode()}
-    if (rules := experiment / suite_rules.NAME).is_file():
-        everything[suite_rules.NAME] = rules
+    if (rules := experiment / kept_rules.NAME).is_file():
+        everything[kept_rules.NAME] = rules
     for label in sorted({row.key.submission for row in rows}):
         everything |= {f"{label}/{name}": path for name, path in _files(experiment / label, _NOT_LOGS)}
         everything |= _code(label, [row for row in rows if row.key.submission == label], (experiment, target))

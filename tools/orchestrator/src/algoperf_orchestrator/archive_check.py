@@ -20,7 +20,7 @@ from algoperf.records import trial_folder
 from algoperf.trial_config import EndReason
 from algoperf_orchestrator import attempt
 from algoperf_orchestrator.archive import CODE, LEDGER, SUMS
-from algoperf_orchestrator.plan import Key
+from algoperf_orchestrator.planned import Key
 from algoperf_orchestrator.verdict import State
 from algoperf_scoring.json_files import read_object
 

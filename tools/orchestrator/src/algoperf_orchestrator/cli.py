@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,7 @@ from algoperf_orchestrator.cli_options import (
     ScaleOption,
     TelemetryOption,
     names,
+    without_collection,
 )
 from algoperf_orchestrator.environment import default_data_dir
 from algoperf_orchestrator.errors import one_sentence
@@ -37,6 +39,10 @@ data_app = typer.Typer(help="Make data, check it, and see what is there.", no_ar
 app.add_typer(data_app, name="data")
 app.add_typer(cli_suite.app)
 app.add_typer(cli_scores.app)
+
+
+# Commands that a person waits for.
+_SHORT = (["compare"], ["describe"], ["list"], ["score"], ["status"])
 
 
 class Listed(StrEnum):
@@ -216,8 +222,9 @@ def main(arguments: list[str] | None = None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Names from logs may hold what a terminal cannot show.
         sys.stdout.reconfigure(errors="replace")
-    with one_sentence():
-        app(_one_value_each(sys.argv[1:] if arguments is None else arguments), prog_name="algoperf-orchestrate")
+    given = sys.argv[1:] if arguments is None else arguments
+    with one_sentence(), without_collection() if given[:1] in _SHORT else nullcontext():
+        app(_one_value_each(given), prog_name="algoperf-orchestrate")
 
 
 def _one_value_each(arguments: list[str]) -> list[str]:

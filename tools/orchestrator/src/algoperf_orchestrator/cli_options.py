@@ -1,7 +1,11 @@
-"""Options that several commands have."""
+"""What several commands have: options, and how they are read."""
 
 from __future__ import annotations
 
+import atexit
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -54,3 +58,14 @@ def pairs(option: str, given: list[str] | None) -> dict[str, str]:
             raise ValueError(f"{option} is {text!r}; write NAME=VALUE.")
         found[name] = value
     return found
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """A short command leaves hardly any garbage: looking for it, now and at exit, takes a fifth of its time."""
+    atexit.register(gc.freeze)
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

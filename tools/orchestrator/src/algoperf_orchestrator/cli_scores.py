@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -82,11 +78,10 @@ def score(
     html: Annotated[Path | None, typer.Option(metavar="DIR", file_okay=False, help="Write a page with charts.")] = None,
 ) -> None:
     """Score logs: a leaderboard, how sure it is, and what is wrong with the logs."""
-    with _without_collection():
-        from algoperf_orchestrator.score import score as score_logs
+    from algoperf_orchestrator.score import score as score_logs
 
-        request = _request(logs, rules, ruleset, compat, missing, framework, seed, baseline)
-        score_logs(request, json_file, csv, html)
+    request = _request(logs, rules, ruleset, compat, missing, framework, seed, baseline)
+    score_logs(request, json_file, csv, html)
 
 
 @app.command()
@@ -110,17 +105,6 @@ def compare(
         typer.echo(json.dumps(comparing.as_data(result), indent=2))
     else:
         comparing.show(board, result)
-
-
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """A short command leaves hardly any garbage: looking for it, now and at exit, takes a fifth of its time."""
-    atexit.register(gc.freeze)
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _request(

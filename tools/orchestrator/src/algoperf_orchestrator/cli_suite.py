@@ -159,9 +159,9 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Show how an experiment stands: trials done, running, failed and why, and the time left."""
-    from algoperf_orchestrator import watching
+    from algoperf_orchestrator.status import show
 
-    watching.status(experiment, as_json=as_json, watch=watch)
+    show(experiment, as_json=as_json, watch=watch)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from algoperf_orchestrator.ledger import NAME
-from algoperf_orchestrator.plan import PlannedTrial
+from algoperf_orchestrator.planned import PlannedTrial
 
 _HOUR_S = 3600.0
 

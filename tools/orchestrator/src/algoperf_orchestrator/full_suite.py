@@ -14,7 +14,7 @@ import typer
 from algoperf import registry
 from algoperf.data import DataError, preparation
 from algoperf.spec import Scale
-from algoperf_orchestrator import data_commands, frameworks, preflight, sinks, status, suite_rules
+from algoperf_orchestrator import data_commands, frameworks, kept_rules, preflight, sinks, status
 from algoperf_orchestrator.environment import find_devices
 from algoperf_orchestrator.errors import FAILED, INFRASTRUCTURE, INTERRUPTED
 from algoperf_orchestrator.executors import Executor
@@ -65,12 +65,12 @@ def full_suite(suite: Suite, experiment: Path, data_dir: Path, options: Options)
     _check(plan, data_dir)
     executor = make_executor(suite, experiment, options.bounds, options.telemetry)
     experiment.mkdir(parents=True, exist_ok=True)
-    before = suite_rules.read(experiment)
-    rules = plan.rules if before is None else suite_rules.extend(before, plan.rules)
+    before = kept_rules.read(experiment)
+    rules = plan.rules if before is None else kept_rules.extend(before, plan.rules)
     with Ledger(experiment, create=True) as ledger:
         ledger.add(plan.trials)
         ledger.restrict(plan.trials)
-        suite_rules.write(rules, experiment)
+        kept_rules.write(rules, experiment)
         if options.preflight and not _preflight(plan, ledger, data_dir, options):
             executor.close()
             return FAILED

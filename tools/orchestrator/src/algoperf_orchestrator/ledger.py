@@ -25,7 +25,7 @@ from algoperf.records import trial_folder
 from algoperf.trial_config import TrialConfig
 from algoperf_orchestrator import attempt
 from algoperf_orchestrator.attempt import Attempt
-from algoperf_orchestrator.plan import Key, PlannedTrial
+from algoperf_orchestrator.planned import Key, PlannedTrial
 from algoperf_orchestrator.verdict import State, Verdict
 
 NAME = "ledger.sqlite"

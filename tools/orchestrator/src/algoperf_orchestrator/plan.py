@@ -4,63 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from algoperf import registry
 from algoperf.spec import Scale
 from algoperf.study import RULESETS, Ruleset, study_points, trial_seed
 from algoperf.trial_config import TrialConfig
 from algoperf_orchestrator.entries import Entry, entries
+from algoperf_orchestrator.planned import PlannedTrial
 from algoperf_orchestrator.profiles import REFERENCE
 from algoperf_orchestrator.suite import Suite
 from algoperf_orchestrator.suite_rules import suite_rules
 from algoperf_scoring.rules import Rules
-
-
-class Key(NamedTuple):
-    """What tells a trial apart in its experiment; `submission` is the label, which is a folder's name."""
-
-    submission: str
-    workload: str
-    framework: str
-    study: int
-    trial: int
-
-    def __str__(self) -> str:
-        return f"{self.submission}/study_{self.study}/{self.workload}_{self.framework}/trial_{self.trial}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlannedTrial:
-    """One trial.
-
-    Attributes:
-        label: its submission's folder in the experiment.
-        config: what determines it.
-    """
-
-    label: str
-    config: TrialConfig
-
-    @property
-    def key(self) -> Key:
-        """What tells it apart."""
-        config = self.config
-        return Key(self.label, config.workload, config.framework.value, config.study, config.trial)
-
-    def as_json(self) -> dict[str, Any]:
-        """What a dry run prints of it."""
-        config = self.config
-        return {
-            "submission": self.label,
-            "workload": config.workload,
-            "framework": config.framework.value,
-            "study": config.study,
-            "trial": config.trial,
-            "seed": config.seed,
-            "hyperparameters": config.hyperparameters,
-            "budget_s": config.max_runtime_s,
-        }
 
 
 @dataclass(frozen=True, kw_only=True)

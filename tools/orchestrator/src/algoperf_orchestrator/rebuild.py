@@ -9,7 +9,7 @@ from algoperf.records import RecordsError, read_trial
 from algoperf.trial_config import TrialConfig
 from algoperf_orchestrator import attempt, verdict
 from algoperf_orchestrator.ledger import NAME, Ledger
-from algoperf_orchestrator.plan import PlannedTrial
+from algoperf_orchestrator.planned import PlannedTrial
 
 
 def rebuild(experiment: Path) -> tuple[int, list[str]]:

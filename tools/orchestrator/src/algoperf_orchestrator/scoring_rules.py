@@ -9,7 +9,7 @@ from typing import Any
 from algoperf import registry
 from algoperf.spec import DEFAULT_RULES, Scale, TuningRuleset, WorkloadSpec
 from algoperf.study import RULESETS
-from algoperf_orchestrator import suite_rules
+from algoperf_orchestrator import kept_rules
 from algoperf_scoring import find
 from algoperf_scoring import rules as published_rules
 from algoperf_scoring.json_files import read_object
@@ -63,7 +63,7 @@ def choose(logs: Sequence[Path], rules: str | None, ruleset: TuningRuleset | Non
     Raises:
         ValueError: the logs do not say it, or contradict each other.
     """
-    kept = suite_rules.beside(logs) if rules is None else None
+    kept = kept_rules.beside(logs) if rules is None else None
     if kept is not None and ruleset is None and len(kept.rulesets) == 1:
         return kept, next(iter(kept.rulesets))
     told = list(_told(logs)) if rules is None or ruleset is None else []

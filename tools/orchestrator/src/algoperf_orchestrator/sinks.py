@@ -152,9 +152,7 @@ _MAKE: Mapping[SinkName, Callable[[Source, int], Sink]] = {SinkName.TENSORBOARD:
 
 
 class Sinks:
-    """The sinks of one attempt at a trial, opened when the trial starts.
-
-    No method raises, and none waits but `__exit__`.
+    """The sinks of one attempt at a trial. No method raises, and none waits but `__exit__`.
 
     Args:
         names: which; without any, nothing happens at all.
@@ -164,10 +162,11 @@ class Sinks:
     def __init__(self, names: Sequence[SinkName], source: Source) -> None:
         self._names, self._source = tuple(dict.fromkeys(names)), source
         self._feeds: list[_Feed] = []
-        self._step = 0
+        self._step, self._has_started = 0, False
         self._last: tuple[int, float] | None = None
 
     def __enter__(self) -> Sinks:
+        self._feeds = [_Feed(name, self._source) for name in self._names]
         return self
 
     def __exit__(
@@ -182,24 +181,27 @@ class Sinks:
 
     def see(self, event: str, facts: Mapping[str, Any]) -> None:
         """Takes in an event of the trial."""
-        if not self._names:
-            return
-        try:
-            self._see(event, facts)
-        # Whatever is wrong with the facts, the trial goes on.
-        except Exception as error:  # noqa: BLE001
-            _warn(self._source, "sinks", _reason(error))
-            self._names = ()
+        self._guard(lambda: self._see(event, facts))
 
     def sample(self, figures: Mapping[str, Any], memory_bytes: int) -> None:
         """Takes figures of the machine, as `algoperf_orchestrator.telemetry` has them, and the trial's memory."""
-        if self._feeds:
-            self._put({**_machine(figures), "machine/trial_memory_bytes": memory_bytes})
+        self._guard(lambda: self._put({**_machine(figures), "machine/trial_memory_bytes": memory_bytes}))
+
+    def _guard(self, take: Callable[[], None]) -> None:
+        if not self._names:
+            return
+        try:
+            take()
+        # Whatever is wrong with the facts, the trial goes on.
+        except Exception as error:  # noqa: BLE001
+            _warn(self._source, ", ".join(self._names), _reason(error))
+            self._names = ()
 
     def _see(self, event: str, facts: Mapping[str, Any]) -> None:
-        if event == "started" and not self._feeds:
+        if event == "started":
             self._step = int(facts["step"])
-            self._feeds = [_Feed(name, self._source, self._step) for name in self._names]
+            self._has_started = True
+            self._put({})
         elif event == "progress":
             self._step = int(facts["global_step"])
             self._put(self._progress(float(facts["submission_s"])))
@@ -217,16 +219,18 @@ class Sinks:
         return found
 
     def _put(self, values: Mapping[str, Any]) -> None:
+        if not self._has_started:
+            return
         figures = Figures({name: float(value) for name, value in values.items()}, self._step, time.time())
         for feed in self._feeds:
             feed.put(figures)
 
 
 class _Feed:
-    """Hands figures to one sink, in a thread of its own."""
+    """Hands figures to one sink, in a thread of its own; the first are without values, and say where it begins."""
 
-    def __init__(self, name: SinkName, source: Source, step: int) -> None:
-        self._name, self._source, self._step = name, source, step
+    def __init__(self, name: SinkName, source: Source) -> None:
+        self._name, self._source = name, source
         self._queue: queue.Queue[Figures | None] = queue.Queue(_WAITING)
         self._is_on = True
         # A daemon: a sink that waits for a network for ever keeps no command from ending.
@@ -254,7 +258,11 @@ class _Feed:
 
     def _run(self) -> None:
         try:
-            sink = _MAKE[self._name](self._source, self._step)
+            # At once, while the trial is set up: this takes seconds, since tensorboardX imports PyTorch if it is there.
+            importlib.import_module(_PACKAGES[self._name])
+            if (first := self._queue.get()) is None:
+                return
+            sink = _MAKE[self._name](self._source, first.step)
             while (figures := self._queue.get()) is not None and self._is_on:
                 sink.write(figures)
             sink.close()

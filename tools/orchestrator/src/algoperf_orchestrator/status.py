@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from algoperf_orchestrator import cost, suite_rules
+import typer
+
+from algoperf_orchestrator import cost, kept_rules
 from algoperf_orchestrator.attempt import better, is_alive
 from algoperf_orchestrator.ledger import Ledger
 from algoperf_orchestrator.verdict import State
 
 if TYPE_CHECKING:
+    from rich.console import Console, Group
     from rich.table import Table
 
+_WATCH_S = 2.0
+# What goes to a file or a pipe is not broken to fit a screen.
+_FILE_WIDTH = 200
 _ROWS = """
 SELECT submission, workload, framework, state, reason, count(*) AS trials,
     sum(wall_s) AS wall_s, min(best) AS least, max(best) AS most,
@@ -33,7 +40,7 @@ FROM trials WHERE state = 'running' ORDER BY id
 
 
 @dataclass(kw_only=True)
-class Group:
+class Cell:
     """The trials of one submission on one workload.
 
     Attributes:
@@ -74,7 +81,7 @@ class Status:
     """
 
     experiment: Path
-    groups: list[Group]
+    groups: list[Cell]
     running: list[dict[str, Any]]
     orchestrators: int
     counts: Mapping[str, int]
@@ -112,16 +119,16 @@ def read(experiment: Path) -> Status:
 
 def of(ledger: Ledger, experiment: Path) -> Status:
     """How the experiment of an open ledger stands."""
-    rules = suite_rules.read(experiment)
+    rules = kept_rules.read(experiment)
     walls = cost.earlier([experiment])
-    groups: dict[tuple[str, str, str], Group] = {}
+    groups: dict[tuple[str, str, str], Cell] = {}
     counts = dict.fromkeys((state.value for state in State), 0)
     for row in ledger.query(_ROWS):
         key = (row["submission"], row["workload"], row["framework"])
         if key not in groups:
             facts = rules and rules.workloads.get(row["workload"])
             metric, goal, target = (facts.metric, facts.goal, facts.target) if facts else ("", "min", float("nan"))
-            groups[key] = Group(
+            groups[key] = Cell(
                 submission=key[0], workload=key[1], framework=key[2], metric=metric, goal=goal, target=target
             )
         _add(groups[key], row, walls)
@@ -139,7 +146,7 @@ def of(ledger: Ledger, experiment: Path) -> Status:
     )
 
 
-def _add(group: Group, row: sqlite3.Row, walls: Mapping[cost.Kind, float]) -> None:
+def _add(group: Cell, row: sqlite3.Row, walls: Mapping[cost.Kind, float]) -> None:
     state = State(row["state"])
     group.counts[state.value] += row["trials"]
     if state in (State.FAILED_ALGORITHM, State.FAILED_INFRASTRUCTURE):
@@ -155,11 +162,18 @@ def _running(row: sqlite3.Row) -> dict[str, Any]:
     return {**dict(row), "devices": json.loads(row["devices"])}
 
 
-def table(status: Status) -> Table:
-    """A table of the groups, with a line below that sums them up."""
+def view(status: Status) -> Group:
+    """A table of the groups, and a line below that sums them up."""
+    from rich.console import Group
+    from rich.text import Text
+
+    return Group(_table(status), Text(summary(status)))
+
+
+def _table(status: Status) -> Table:
     from rich.table import Table
 
-    found = Table(box=None, pad_edge=False, header_style="bold", caption=summary(status), caption_justify="left")
+    found = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("workload", "submission", "framework"):
         found.add_column(name, overflow="fold")
     for name in ("done", "running", "planned", "failed"):
@@ -172,7 +186,7 @@ def table(status: Status) -> Table:
     return found
 
 
-def _cells(group: Group) -> Iterator[str]:
+def _cells(group: Cell) -> Iterator[str]:
     counts = group.counts
     yield from (group.workload, group.submission, group.framework)
     for state in (State.DONE, State.RUNNING, State.PLANNED):
@@ -202,3 +216,31 @@ def duration(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / unit:.0f} {name}"
     return f"{seconds / 3600:.1f} h" if seconds < 2 * 86400 else f"{seconds / 86400:.1f} d"
+
+
+def show(experiment: Path, *, as_json: bool, watch: bool) -> None:
+    """Shows how an experiment stands, once or until it has ended."""
+    if as_json:
+        typer.echo(json.dumps(read(experiment).as_json(), indent=2))
+    elif watch and sys.stdout.isatty():
+        _watch(experiment)
+    else:
+        _console().print(view(read(experiment)))
+
+
+def _watch(experiment: Path) -> None:
+    from rich.live import Live
+
+    with Live(console=_console(), auto_refresh=False, screen=False) as live:
+        while True:
+            found = read(experiment)
+            live.update(view(found), refresh=True)
+            if found.num_final == found.num_trials:
+                return
+            time.sleep(_WATCH_S)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False, markup=False)

@@ -66,7 +66,7 @@ class SuiteView:
         """Draws the table anew, unless it is new."""
         now = time.monotonic()
         if self._live is not None and (at_once or now >= self._next):
-            self._live.update(status.table(status.of(self._ledger, self._experiment)), refresh=True)
+            self._live.update(status.view(status.of(self._ledger, self._experiment)), refresh=True)
             self._next = now + _REFRESH_S
 
 

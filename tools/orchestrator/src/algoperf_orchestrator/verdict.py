@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from algoperf import records
 from algoperf.trial_config import EndReason
 from algoperf_orchestrator.errors import BAD_INPUT, INFRASTRUCTURE
 
@@ -132,6 +131,8 @@ def of_folder(folder: Path) -> Verdict | None:
     """
     if not (folder / "trial.json").is_file():
         return None
+    from algoperf import records  # `status` needs no records, and is to be quick.
+
     outcome = records.read_trial(folder).outcome
     verdict = of_outcome(outcome) if "end_reason" in outcome else None
     return verdict if verdict is not None and verdict.state is not State.FAILED_INFRASTRUCTURE else None

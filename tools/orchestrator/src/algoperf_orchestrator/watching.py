@@ -1,61 +1,24 @@
-"""The commands that look at an experiment and steer it: `status`, `logs`, `stop`, `retry`, `ledger rebuild`."""
+"""The commands that steer an experiment: `logs`, `stop`, `retry`, `ledger rebuild`."""
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
-from algoperf_orchestrator import rebuild as rebuilding
 from algoperf_orchestrator import status as standing
 from algoperf_orchestrator.launch import STDERR
 from algoperf_orchestrator.ledger import Ledger, Row
-from algoperf_orchestrator.listing import FILE_WIDTH
 from algoperf_orchestrator.scheduler import STOP_FACT
 from algoperf_orchestrator.verdict import State
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 # Trials that are run anew leave their folders here, which no reader of logs looks into.
 DISCARDED = ".discarded"
-_WATCH_S = 2.0
 _STOP_POLL_S = 0.5
 _STOP_LIMIT_S = 120.0
-
-
-def status(experiment: Path, *, as_json: bool, watch: bool) -> None:
-    """Shows how an experiment stands, once or until it has ended."""
-    if as_json:
-        typer.echo(json.dumps(standing.read(experiment).as_json(), indent=2))
-    elif watch and sys.stdout.isatty():
-        _watch(experiment)
-    else:
-        _console().print(standing.table(standing.read(experiment)))
-
-
-def _watch(experiment: Path) -> None:
-    from rich.live import Live
-
-    with Live(console=_console(), auto_refresh=False, screen=False) as live:
-        while True:
-            found = standing.read(experiment)
-            live.update(standing.table(found), refresh=True)
-            if found.num_final == found.num_trials:
-                return
-            time.sleep(_WATCH_S)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else FILE_WIDTH, highlight=False, markup=False)
 
 
 def logs(experiment: Path, wanted: Sequence[str], lines: int) -> None:
@@ -130,7 +93,9 @@ def _discard(experiment: Path, row: Row) -> None:
 
 def rebuild(experiment: Path) -> None:
     """Makes a lost ledger anew from the trials' folders."""
-    number, problems = rebuilding.rebuild(experiment)
+    from algoperf_orchestrator.rebuild import rebuild as make_anew
+
+    number, problems = make_anew(experiment)
     for problem in problems:
         typer.echo(problem, err=True)
     typer.echo(

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from algoperf.trial_config import TrialConfig
 from algoperf_orchestrator.launch import Limits
-from algoperf_orchestrator.plan import Key
+from algoperf_orchestrator.planned import Key
 from algoperf_orchestrator.sinks import SinkName
 from algoperf_orchestrator.verdict import Verdict
 
