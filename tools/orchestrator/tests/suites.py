@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ MAIN = [sys.executable, "-m", "algoperf_orchestrator"]
 _HOW_OFTEN = ("preemption_count",)
 
 
-def suite_arguments(experiment: Path, submission: Path, framework: Framework, **options: Any) -> list[str]:
+def suite_arguments(experiment: Path, submission: Path | str, framework: Framework, **options: Any) -> list[str]:
     """`full-suite` on the toy workload at mini scale, under the virtual clock."""
     values = {
         "submission": submission,
@@ -118,3 +119,29 @@ def ends(experiment: Path) -> dict[str, list[str]]:
     for row in rows:
         found.setdefault(f"{row['submission']}/{row['study']}/{row['trial']}", []).append(row["reason"])
     return found
+
+
+def disturb(
+    command: list[str], experiment: Path, log: Path, moments: random.Random, number: int, within_s: float
+) -> None:
+    """Runs a suite to its end, and kills processes of it at so many moments, at most so many seconds apart."""
+    process = start(command, log)
+    for _ in range(number):
+        time.sleep(moments.uniform(0.0, within_s))
+        assert process.poll() is None, "the suite ended before its last moment"
+        # First the list, then the kills: "both" is to hit both before one can tell of the other.
+        trials = trial_pids(experiment)
+        victims = moments.choice([[process.pid], trials[:1], [process.pid, *trials]])
+        kill(victims)
+        if process.pid in victims:
+            process.wait()
+            process = start(command, log)
+    assert process.wait() == 0, log.read_text()
+
+
+def assert_each_ended_once(experiment: Path) -> None:
+    """Of all attempts at a trial the last one has its result, and nothing of it still runs."""
+    results = {"reached", "steps", "budget"}
+    for trial, reasons in ends(experiment).items():
+        assert [reason in results for reason in reasons] == [False] * (len(reasons) - 1) + [True], (trial, reasons)
+    assert not trial_pids(experiment)
