@@ -20,8 +20,23 @@ from algoperf_orchestrator import processes, status
 from algoperf_orchestrator.ledger import NAME, Ledger, LedgerError
 
 MAIN = [sys.executable, "-m", "algoperf_orchestrator"]
+_LEARNER = Path(__file__).parents[3] / "packages/algoperf-core/tests/submissions/momentum_jax.py"
+_SLOW = """
+_update = update_params
+
+def update_params(**arguments):
+    time.sleep(float(os.environ.get("PAUSE_S", "0")))
+    return _update(**arguments)
+"""
 # What a run that was disturbed may say otherwise.
 _HOW_OFTEN = ("preemption_count",)
+
+
+def write_learner(folder: Path) -> Path:
+    """A submission for JAX that learns the toy workload in 21 steps, before each of which it sleeps for `PAUSE_S`."""
+    folder.mkdir()
+    (folder / "submission.py").write_text(f"import os, time\n{_LEARNER.read_text()}\n{_SLOW}")
+    return folder
 
 
 def suite_arguments(experiment: Path, submission: Path | str, framework: Framework, **options: Any) -> list[str]:

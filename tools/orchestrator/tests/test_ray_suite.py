@@ -1,9 +1,12 @@
-"""A suite on a Ray cluster of this machine, through the command: a trial that is killed goes on."""
+"""A suite on a Ray cluster of this machine, through the command: a trial whose process is killed goes on."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,25 +14,46 @@ import suites
 
 from algoperf.spec import Framework
 from algoperf.testing.frameworks import require
+from algoperf_orchestrator.verdict import Cause
 
 NUM_TRIALS = 4
-SUBMISSION = Path(__file__).parents[3] / "packages/algoperf-core/tests/submissions/momentum_jax.py"
-SLOW = """
-_update = update_params
-
-def update_params(**arguments):
-    time.sleep(float(os.environ.get("PAUSE_S", "0")))
-    return _update(**arguments)
-"""
-# With it a trial takes about 10 s, in 21 steps.
-PAUSE_S = "0.3"
+# With it a trial takes about 20 s.
+PAUSE_S = "0.5"
 
 
-@pytest.fixture
-def learner(tmp_path: Path) -> Path:
-    """A submission that learns the toy workload, as slowly as the environment says."""
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Of the processes that this one starts, which lease the cores of this test alone."""
     require(Framework.JAX)
-    folder = tmp_path / "learner"
-    folder.mkdir()
-    (folder / "submission.py").write_text(f"import os, time\n{SUBMISSION.read_text()}\n{SLOW}")
-    return folder
+    if importlib.util.find_spec("ray") is None:
+        assert "CI" not in os.environ, "Ray is not installed."
+        pytest.skip("Ray is not installed.")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    # Ray's sockets need a short path.
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as short:
+        for name, value in {"RAY_TMPDIR": short, "TMPDIR": tmp_path, "CUDA_VISIBLE_DEVICES": ""}.items():
+            monkeypatch.setenv(name, str(value))
+        yield
+
+
+def start(experiment: Path, learner: Path, executor: str, log: Path) -> subprocess.Popen[bytes]:
+    options = {"studies": NUM_TRIALS, "retry_after": 0, "preflight": False, "report": False}
+    arguments = suites.suite_arguments(experiment, learner, Framework.JAX, executor=executor, **options)
+    return suites.start(arguments, log)
+
+
+def test_a_killed_trial_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone, disturbed, log = tmp_path / "alone", tmp_path / "disturbed", tmp_path / "log"
+    learner = suites.write_learner(tmp_path / "learner")
+    assert start(alone, learner, "local", log).wait(120) == 0, log.read_text()
+    monkeypatch.setenv("PAUSE_S", PAUSE_S)
+    process = start(disturbed, learner, "ray", log)
+    suites.wait_for(lambda: len(suites.trial_pids(disturbed)) == 2, what="two trials at once")
+    suites.kill(suites.trial_pids(disturbed)[:1])
+    assert process.wait(180) == 0, log.read_text()
+
+    reasons = sorted(suites.ends(disturbed).values(), key=len)
+    assert reasons == [["reached"]] * (NUM_TRIALS - 1) + [[Cause.KILLED, "reached"]]
+    assert suites.numbers(disturbed) == suites.numbers(alone)
+    assert len(suites.numbers(disturbed)) == NUM_TRIALS
+    assert not suites.trial_pids(disturbed)
