@@ -20,7 +20,8 @@ from algoperf.records import RecordsError
 from algoperf.spec import Framework, Scale
 from algoperf_orchestrator import attempt, processes, verdict
 from algoperf_orchestrator.environment import Devices
-from algoperf_orchestrator.launch import Ended, Launch, Limits, launch
+from algoperf_orchestrator.launch import Ended, launch
+from algoperf_orchestrator.launch_options import Launch, Limits
 from algoperf_orchestrator.verdict import Cause, State, Verdict
 
 MIB = 2**20

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import suites
 
+from algoperf.records import trial_folder
 from algoperf.spec import Framework
 from algoperf.testing.frameworks import require
+from algoperf_orchestrator import attempt
 from algoperf_orchestrator.verdict import Cause
 
 NUM_TRIALS = 4
@@ -42,18 +44,27 @@ def start(experiment: Path, learner: Path, executor: str, log: Path) -> subproce
     return suites.start(arguments, log)
 
 
+def has_something_to_lose(folder: Path) -> bool:
+    """Whether a trial has made steps since it was evaluated for the second time."""
+    newest = attempt.read(folder)
+    return newest is not None and newest.step > 11
+
+
 def test_a_killed_trial_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alone, disturbed, log = tmp_path / "alone", tmp_path / "disturbed", tmp_path / "log"
     learner = suites.write_learner(tmp_path / "learner")
     assert start(alone, learner, "local", log).wait(120) == 0, log.read_text()
     monkeypatch.setenv("PAUSE_S", PAUSE_S)
     process = start(disturbed, learner, "ray", log)
-    suites.wait_for(lambda: len(suites.trial_pids(disturbed)) == 2, what="two trials at once")
-    suites.kill(suites.trial_pids(disturbed)[:1])
+    folder = trial_folder(disturbed / "learner", 0, "toy", "jax", 1)
+    suites.wait_for(lambda: has_something_to_lose(folder), 120.0, "a trial's steps")
+    assert len(suites.trial_pids(disturbed)) == 2
+    suites.kill(suites.trial_pids(folder.parent))
     assert process.wait(180) == 0, log.read_text()
 
-    reasons = sorted(suites.ends(disturbed).values(), key=len)
-    assert reasons == [["reached"]] * (NUM_TRIALS - 1) + [[Cause.KILLED, "reached"]]
+    reasons = suites.ends(disturbed)
+    assert reasons.pop("learner/0/1") == [Cause.KILLED, "reached"]
+    assert list(reasons.values()) == [["reached"]] * (NUM_TRIALS - 1)
     assert suites.numbers(disturbed) == suites.numbers(alone)
     assert len(suites.numbers(disturbed)) == NUM_TRIALS
     assert not suites.trial_pids(disturbed)

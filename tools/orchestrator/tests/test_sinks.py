@@ -18,7 +18,8 @@ from algoperf.spec import Framework, Scale
 from algoperf.testing.frameworks import require
 from algoperf_orchestrator import sinks
 from algoperf_orchestrator.environment import Devices
-from algoperf_orchestrator.launch import Launch, launch
+from algoperf_orchestrator.launch import launch
+from algoperf_orchestrator.launch_options import Launch
 from algoperf_orchestrator.sinks import SinkName, Sinks, Source
 from algoperf_orchestrator.verdict import Verdict
 
@@ -220,7 +221,7 @@ def test_a_trial_that_goes_on_hides_what_was_lost(source: Source) -> None:
 def test_the_supervisor_hands_on_what_a_trial_says(
     tmp_path: Path, wandb: types.SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("algoperf_orchestrator.launch._TELEMETRY_S", 0.0)
+    monkeypatch.setattr("algoperf_orchestrator.watch._TELEMETRY_S", 0.0)
     said = [{"event": event, **facts} for event, facts in EVENTS[:3]]
     said.append({"event": "ended", "end_reason": "budget", "global_step": 30, "seconds": {"submission": 2.0}})
     program = (

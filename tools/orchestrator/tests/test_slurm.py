@@ -24,7 +24,7 @@ from algoperf_orchestrator.executors.job import Mailbox, call_of
 from algoperf_orchestrator.executors.slurm import SlurmExecutor
 from algoperf_orchestrator.executors.slurm_options import Patience, SlurmOptions, num_gpus, parameters, time_limit_s
 from algoperf_orchestrator.executors.slurm_queue import Listed, parse_queue
-from algoperf_orchestrator.launch import Limits
+from algoperf_orchestrator.launch_options import Limits
 from algoperf_orchestrator.planned import Key
 from algoperf_orchestrator.verdict import Cause, State, Verdict
 

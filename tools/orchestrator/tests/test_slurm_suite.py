@@ -22,14 +22,6 @@ from algoperf_orchestrator.verdict import Cause, State
 
 NUM_TRIALS = 6
 LABEL = "learner"
-SUBMISSION = Path(__file__).parents[3] / "packages/algoperf-core/tests/submissions/momentum_jax.py"
-SLOW = """
-_update = update_params
-
-def update_params(**arguments):
-    time.sleep(float(os.environ.get("PAUSE_S", "0")))
-    return _update(**arguments)
-"""
 # With it a trial takes about 25 s, in 21 steps.
 PAUSE_S = "1"
 # The controller saves its state with a delay of up to 5 s.
@@ -50,15 +42,6 @@ def joined(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name, value in {"SLURM_CONF": cluster.config, "TMPDIR": tmp_path, "CUDA_VISIBLE_DEVICES": ""}.items():
         monkeypatch.setenv(name, str(value))
     return cluster
-
-
-@pytest.fixture
-def learner(tmp_path: Path) -> Path:
-    """A submission that learns the toy workload, as slowly as the environment says."""
-    folder = tmp_path / LABEL
-    folder.mkdir()
-    (folder / "submission.py").write_text(f"import os, time\n{SUBMISSION.read_text()}\n{SLOW}")
-    return folder
 
 
 def arguments(experiment: Path, learner: Path, executor: str) -> list[str]:
@@ -97,8 +80,9 @@ def kill_job(experiment: Path, study: int) -> None:
     """Kills a job's supervisor and its trial at once, as a machine does."""
     found = newest(experiment, study)
     assert found is not None
-    folder = trial_folder(experiment / LABEL, study, "toy", "jax", 1)
-    suites.kill([found.pid, *suites.trial_pids(folder)])
+    trial = suites.trial_pids(trial_folder(experiment / LABEL, study, "toy", "jax", 1).parent)
+    assert trial
+    suites.kill([found.pid, *trial])
 
 
 def cancel(cluster: Cluster, experiment: Path, study: int) -> None:
@@ -124,13 +108,15 @@ def end_of(process: subprocess.Popen[bytes], log: Path, code: int) -> None:
 
 
 @pytest.mark.timeout(400)
-def test_each_trial_ends_once(joined: Cluster, learner: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_trial_ends_once(joined: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alone, disturbed, log = tmp_path / "alone", tmp_path / "disturbed", tmp_path / "log"
+    learner = suites.write_learner(tmp_path / LABEL)
     end_of(suites.start(arguments(alone, learner, "local"), log), log, 0)
     monkeypatch.setenv("PAUSE_S", PAUSE_S)
     command = arguments(disturbed, learner, "slurm")
     process = suites.start(command, log)
     killed, cancelled = two_at_work(disturbed)
+    job = handles(disturbed)[killed]
     kill_job(disturbed, killed)
     two_at_work(disturbed)
     restart_controller(joined, handles(disturbed)[cancelled])
@@ -142,6 +128,7 @@ def test_each_trial_ends_once(joined: Cluster, learner: Path, tmp_path: Path, mo
     subprocess.run([*suites.MAIN, "retry", str(disturbed)], check=True)
     end_of(suites.start(command, log), log, 0)
 
+    assert "Restarts=1" in joined.run("scontrol", "show", "job", job)
     reasons = suites.ends(disturbed)
     assert reasons.pop(f"{LABEL}/{cancelled}/1") == [Cause.CANCELLED, "reached"]
     # Who was queued again or adopted went on with the same attempt.

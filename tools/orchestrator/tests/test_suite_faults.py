@@ -11,25 +11,14 @@ from algoperf.testing.frameworks import require
 
 NUM_TRIALS = 12
 NUM_MOMENTS = 20
-SUBMISSION = Path(__file__).parents[3] / "packages/algoperf-core/tests/submissions"
-SLOW = """
-_update = update_params
-
-def update_params(**arguments):
-    time.sleep(0.01)
-    return _update(**arguments)
-"""
 
 
 @pytest.fixture
-def learner(tmp_path: Path) -> Path:
-    """A submission that learns the toy workload, and leaves time between its steps for things to happen."""
+def learner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     require(Framework.JAX)
-    folder = tmp_path / "learner"
-    folder.mkdir()
-    code = (SUBMISSION / "momentum_jax.py").read_text()
-    (folder / "submission.py").write_text(f"import time\n{code}\n{SLOW}")
-    return folder
+    # Short, because there are many trials; long enough for things to happen between two steps.
+    monkeypatch.setenv("PAUSE_S", "0.05")
+    return suites.write_learner(tmp_path / "learner")
 
 
 def arguments(experiment: Path, learner: Path) -> list[str]:

@@ -42,7 +42,7 @@ environment.txt  versions of what was installed
 
 Logs and {LEDGER} hold names of hosts, and of folders where a submission was given by its path.
 """
-_NOT_LOGS = re.compile(r"\..*|.*\.(tmp|lock)|checkpoints|__pycache__", re.DOTALL)
+_NOT_LOGS = re.compile(r"\..*|.*\.(tmp|lock)|checkpoints|__pycache__|tensorboard|wandb", re.DOTALL)
 _NOT_CODE = re.compile(r"\..*|.*\.(tmp|lock|pyc|egg-info)|__pycache__", re.DOTALL)
 _MAX_CODE_FILES, _MAX_CODE_BYTES = 2000, 64 << 20
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +19,9 @@ from algoperf_orchestrator.environment import find_devices
 from algoperf_orchestrator.errors import FAILED, INFRASTRUCTURE, INTERRUPTED
 from algoperf_orchestrator.executors import Executor
 from algoperf_orchestrator.executors.choose import Bounds, make_executor, memory_bytes
-from algoperf_orchestrator.launch import Limits
+from algoperf_orchestrator.launch_options import Limits
 from algoperf_orchestrator.ledger import Ledger
+from algoperf_orchestrator.listing import FILE_WIDTH
 from algoperf_orchestrator.plan import Plan, make_plan
 from algoperf_orchestrator.run_trial import PREFLIGHT_STEPS
 from algoperf_orchestrator.scheduler import Place, Policy, Scheduler
@@ -158,25 +159,34 @@ def _preflight(plan: Plan, ledger: Ledger, data_dir: Path, options: Options) -> 
     wanted = [check for check in preflight.checks(plan) if (check.label, check.config.workload) not in begun]
     if not wanted:
         return True
-    found = []
     devices = find_devices(plan.suite.devices)
     limits = Limits(memory_bytes=memory_bytes(devices, 1, options.bounds.memory_gib))
     typer.echo(f"Preflight: {PREFLIGHT_STEPS} steps of each submission on each workload, at mini scale.")
+    found = []
     for one in preflight.run(wanted, data_dir, devices, limits):
         found.append(one)
         typer.echo(_line(one, len(found), len(wanted)))
     problems = [one for one in found if one.problem]
+    if problems:
+        _show_problems(found, problems)
+    return not problems
+
+
+def _show_problems(found: Sequence[preflight.Found], problems: Sequence[preflight.Found]) -> None:
+    from rich.console import Console
+
     for one in problems:
         typer.echo(f"\n{one.check.label} on {one.check.config.workload}:", err=True)
         for line in one.log.strip().splitlines()[-_LOG_LINES:]:
             typer.echo(f"  {line}", err=True)
-    if problems:
-        typer.echo(
-            f"{len(problems)} of {len(found)} checks failed and nothing was started; "
-            "mend the submissions and run the same command again, or pass --no-preflight.",
-            err=True,
-        )
-    return not problems
+    width = None if sys.stdout.isatty() else FILE_WIDTH
+    typer.echo()
+    Console(width=width, highlight=False, markup=False).print(preflight.table(found))
+    typer.echo(
+        f"{len(problems)} of {len(found)} checks failed and nothing was started; "
+        "mend the submissions and run the same command again, or pass --no-preflight.",
+        err=True,
+    )
 
 
 _BEGUN = "SELECT DISTINCT submission, workload FROM trials WHERE attempts > 0"

@@ -8,17 +8,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from algoperf import registry
 from algoperf.data import preparation
 from algoperf.spec import Scale
 from algoperf.trial_config import EndReason, TrialConfig
-from algoperf_orchestrator import data_commands
+from algoperf_orchestrator import data_commands, verdict
 from algoperf_orchestrator.environment import Devices
-from algoperf_orchestrator.launch import Ended, Launch, Limits, launch
+from algoperf_orchestrator.launch import Ended, launch
+from algoperf_orchestrator.launch_options import Launch, Limits
 from algoperf_orchestrator.plan import Plan
 from algoperf_orchestrator.run_trial import PREFLIGHT_STEPS
-from algoperf_orchestrator.verdict import Cause, State
+from algoperf_orchestrator.verdict import Cause
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 # A first step compiles; what has not come to its third by then hangs.
 _SILENCE_S = 600.0
@@ -30,7 +35,7 @@ class Check:
 
     Attributes:
         label: the submission's name in the experiment.
-        config: of its first trial, at mini scale and with three steps.
+        config: of its first trial, at mini scale.
     """
 
     label: str
@@ -65,7 +70,7 @@ def checks(plan: Plan) -> list[Check]:
                 scale=Scale.MINI,
                 study=0,
                 trial=1,
-                max_steps=PREFLIGHT_STEPS,
+                max_steps=None,
                 # The budget must not end it, however slow the machine.
                 clock="virtual",
                 max_runtime_s=registry.workload_spec(trial.config.workload)
@@ -128,8 +133,23 @@ def _run(check: Check, data_dir: Path, devices: Devices, limits: Limits) -> Foun
 
 def _problem(ended: Ended) -> str:
     found = ended.verdict
-    if found.state is State.DONE and found.reason != EndReason.DIVERGED:
+    if found == verdict.of_cause(Cause.STOPPED, f"at step {PREFLIGHT_STEPS}"):
         return ""
     if found.reason in (EndReason.ERROR, Cause.REFUSED, Cause.BAD_INPUT):
         return found.detail
     return f"{found.reason}: {found.detail}" if found.detail else found.reason
+
+
+def table(found: Sequence[Found]) -> Table:
+    """A row for each check."""
+    from rich.table import Table
+
+    rows = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("submission", "workload", "framework", "seconds", "result"):
+        rows.add_column(name, overflow="fold", justify="right" if name == "seconds" else "left")
+    for one in found:
+        config = one.check.config
+        rows.add_row(
+            one.check.label, config.workload, config.framework.value, f"{one.seconds:.0f}", one.problem or "ok"
+        )
+    return rows

@@ -16,7 +16,8 @@ from algoperf_orchestrator import sinks, summary
 from algoperf_orchestrator.configure import RunRequest, configure
 from algoperf_orchestrator.environment import find_devices
 from algoperf_orchestrator.errors import BAD_INPUT, INTERRUPTED
-from algoperf_orchestrator.launch import STDERR, Ended, Launch, launch
+from algoperf_orchestrator.launch import STDERR, Ended, launch
+from algoperf_orchestrator.launch_options import Launch
 from algoperf_orchestrator.progress import Progress
 from algoperf_orchestrator.sinks import SinkName
 from algoperf_orchestrator.verdict import of_folder

@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +22,7 @@ from algoperf_orchestrator import profiles
 from algoperf_orchestrator.errors import sentence
 from algoperf_orchestrator.summary import EXIT_CODES
 
-# A preflight takes so many steps; before the last it saves a checkpoint and goes on from it.
+# A preflight takes so many steps.
 PREFLIGHT_STEPS = 3
 
 # How long a process that failed waits for process 0 to write down the same failure.
@@ -38,7 +39,7 @@ def run_trial(config_file: Path, experiment: Path, data_dir: Path, settings: str
         experiment: folder for the logs.
         data_dir: the folder below which prepared data lies.
         settings: names the profile that the process was started with, for the records.
-        preflight: stop after two steps, and continue from the checkpoint.
+        preflight: take a few steps alone.
 
     The code is 0 for every result of the algorithm, and if the trial was asked to stop; 3 if the
     infrastructure failed. Where several processes run the trial it is 1 if the submission failed:
@@ -64,10 +65,9 @@ def run_trial(config_file: Path, experiment: Path, data_dir: Path, settings: str
         raise
     folder = trial_folder(experiment, config.study, config.workload, config.framework.value, config.trial)
     metadata = _process_metadata(settings, config, workload.backend.hardware())
+    make = partial(Trial, config, workload, loaded, folder, observe, metadata)
     try:
-        if preflight:
-            Trial(config, workload, loaded, folder, observe, metadata, stop=_after(PREFLIGHT_STEPS - 1)).run()
-        outcome = Trial(config, workload, loaded, folder, observe, metadata, stop=stop).run()
+        outcome = _preflight(make) if preflight else make(stop=stop).run()
     except OSError as error:
         # Not even how the trial ended can be written.
         typer.echo(sentence(error), err=True)
@@ -77,6 +77,11 @@ def run_trial(config_file: Path, experiment: Path, data_dir: Path, settings: str
     if outcome.error is not None:
         typer.echo(outcome.error["traceback"], err=True)
     return _exit_code(outcome, workload.backend.rank, workload.backend.num_processes)
+
+
+def _preflight(make: Callable[..., Trial]) -> Outcome | None:
+    """Takes steps, with an evaluation after the first, saves a checkpoint, goes on from it and leaves again."""
+    return make(stop=_after(PREFLIGHT_STEPS - 1)).run() or make(stop=_after(1)).run()
 
 
 def _stop_on_signals() -> Callable[[], bool]:

@@ -47,8 +47,7 @@ class Suite:
         executor: who runs the trials.
         devices: per trial; None: all GPUs that are here, else one CPU.
         cores: of the CPU per trial; None: all divided among the trials that the GPUs allow.
-        slurm: what jobs ask the cluster for, as `algoperf_orchestrator.executors.slurm.SlurmOptions` has it, and
-            further options of `sbatch`.
+        slurm: what jobs ask the cluster for: fields of `executors.slurm_options.SlurmOptions`, or options of `sbatch`.
         ray_address: of a running Ray cluster; None: as RAY_ADDRESS says, else one is started on this machine.
     """
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from algoperf.trial_config import TrialConfig
-from algoperf_orchestrator.launch import Limits
+from algoperf_orchestrator.launch_options import Limits
 from algoperf_orchestrator.planned import Key
 from algoperf_orchestrator.sinks import SinkName
 from algoperf_orchestrator.verdict import Verdict

@@ -14,7 +14,7 @@ from algoperf.spec import Scale
 from algoperf_orchestrator.environment import Devices, find_devices
 from algoperf_orchestrator.executors import Executor, Resources
 from algoperf_orchestrator.executors.local import LocalExecutor
-from algoperf_orchestrator.launch import Limits
+from algoperf_orchestrator.launch_options import Limits
 from algoperf_orchestrator.leases import make_pool
 from algoperf_orchestrator.sinks import SinkName
 from algoperf_orchestrator.suite import Suite

@@ -19,7 +19,8 @@ from algoperf.trial_config import TrialConfig
 from algoperf_orchestrator import attempt, verdict
 from algoperf_orchestrator.environment import find_devices
 from algoperf_orchestrator.executors import Resources, Task
-from algoperf_orchestrator.launch import Launch, Limits, launch
+from algoperf_orchestrator.launch import launch
+from algoperf_orchestrator.launch_options import Launch, Limits
 from algoperf_orchestrator.leases import Lease, Pool, make_pool
 from algoperf_orchestrator.sinks import SinkName
 from algoperf_orchestrator.verdict import Cause, Verdict

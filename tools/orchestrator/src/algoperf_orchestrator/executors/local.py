@@ -10,7 +10,8 @@ from contextlib import suppress
 from algoperf.records import RecordsError
 from algoperf_orchestrator import verdict
 from algoperf_orchestrator.executors import Finished, Task
-from algoperf_orchestrator.launch import Launch, Limits, launch
+from algoperf_orchestrator.launch import launch
+from algoperf_orchestrator.launch_options import Launch, Limits
 from algoperf_orchestrator.leases import Lease, Pool
 from algoperf_orchestrator.sinks import SinkName
 from algoperf_orchestrator.verdict import Cause, Verdict

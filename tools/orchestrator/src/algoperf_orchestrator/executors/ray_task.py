@@ -18,7 +18,8 @@ from algoperf.records import RecordsError, trial_folder
 from algoperf_orchestrator import verdict
 from algoperf_orchestrator.environment import Devices, find_devices
 from algoperf_orchestrator.executors import Task
-from algoperf_orchestrator.launch import Launch, Limits, launch
+from algoperf_orchestrator.launch import launch
+from algoperf_orchestrator.launch_options import Launch, Limits
 from algoperf_orchestrator.leases import Lease, Pool, default_folder
 from algoperf_orchestrator.sinks import SinkName
 from algoperf_orchestrator.verdict import Cause
