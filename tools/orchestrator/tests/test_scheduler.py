@@ -308,3 +308,13 @@ def test_this_process_is_alive() -> None:
     assert is_alive(socket.gethostname(), me.pid, me.create_time() - 100) is False
     assert is_alive(socket.gethostname(), 2147483646, 0.0) is False
     assert is_alive("elsewhere", me.pid, me.create_time()) is None
+
+
+def test_waiting_for_devices_is_said_once(ledger: Ledger, tmp_path: Path) -> None:
+    executor = Obedient(lambda task: DONE, slots=0)
+    events: list[str] = []
+    threading.Timer(1.5, lambda: setattr(executor, "_slots", 1)).start()
+    place = Place(experiment=tmp_path, data_dir=tmp_path)
+    scheduler = Scheduler(place, ledger, executor, AT_ONCE, lambda row, event, verdict: events.append(event))
+    assert scheduler.run(lambda: False)
+    assert events.count("waits for devices that others use") == 1

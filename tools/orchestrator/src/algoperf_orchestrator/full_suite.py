@@ -15,10 +15,9 @@ from algoperf import registry
 from algoperf.data import DataError, preparation
 from algoperf.spec import Scale
 from algoperf_orchestrator import data_commands, frameworks, kept_rules, preflight, sinks, status
-from algoperf_orchestrator.environment import find_devices
 from algoperf_orchestrator.errors import FAILED, INFRASTRUCTURE, INTERRUPTED
 from algoperf_orchestrator.executors import Executor
-from algoperf_orchestrator.executors.choose import Bounds, make_executor, memory_bytes
+from algoperf_orchestrator.executors.choose import Bounds, make_executor, preflight_pool
 from algoperf_orchestrator.launch_options import Limits
 from algoperf_orchestrator.ledger import Ledger
 from algoperf_orchestrator.listing import FILE_WIDTH
@@ -159,11 +158,10 @@ def _preflight(plan: Plan, ledger: Ledger, data_dir: Path, options: Options) -> 
     wanted = [check for check in preflight.checks(plan) if (check.label, check.config.workload) not in begun]
     if not wanted:
         return True
-    devices = find_devices(plan.suite.devices)
-    limits = Limits(memory_bytes=memory_bytes(devices, 1, options.bounds.memory_gib))
+    pool, memory = preflight_pool(plan.suite.devices, len(wanted), options.bounds.memory_gib)
     typer.echo(f"Preflight: {PREFLIGHT_STEPS} steps of each submission on each workload, at mini scale.")
     found = []
-    for one in preflight.run(wanted, data_dir, devices, limits):
+    for one in preflight.run(wanted, data_dir, pool, Limits(memory_bytes=memory)):
         found.append(one)
         typer.echo(_line(one, len(found), len(wanted)))
     problems = [one for one in found if one.problem]

@@ -10,12 +10,15 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from algoperf_orchestrator.environment import Devices
+
+_POLL_S = 0.5
 
 
 def default_folder() -> Path:
@@ -71,6 +74,17 @@ class Pool:
             if (locks := self._lock(names)) is not None:
                 return Lease(devices=devices, cores=cores, locks=locks)
         return None
+
+    @contextmanager
+    def wait(self, stop: threading.Event) -> Iterator[Lease]:
+        """A share as soon as there is one. Raises KeyboardInterrupt if `stop` is set before."""
+        while (lease := self.take()) is None:
+            if stop.wait(_POLL_S):
+                raise KeyboardInterrupt
+        try:
+            yield lease
+        finally:
+            lease.release()
 
     def _lock(self, names: Sequence[str]) -> tuple[int, ...] | None:
         self.folder.mkdir(parents=True, exist_ok=True)

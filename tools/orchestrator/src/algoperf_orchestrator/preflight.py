@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +16,9 @@ from algoperf.data import preparation
 from algoperf.spec import Scale
 from algoperf.trial_config import EndReason, TrialConfig
 from algoperf_orchestrator import data_commands, verdict
-from algoperf_orchestrator.environment import Devices
 from algoperf_orchestrator.launch import Ended, launch
 from algoperf_orchestrator.launch_options import Launch, Limits
+from algoperf_orchestrator.leases import Pool
 from algoperf_orchestrator.plan import Plan
 from algoperf_orchestrator.run_trial import PREFLIGHT_STEPS
 from algoperf_orchestrator.verdict import Cause
@@ -82,53 +83,47 @@ def checks(plan: Plan) -> list[Check]:
     return list(first.values())
 
 
-def run(
-    wanted: Sequence[Check],
-    data_dir: Path,
-    devices: Devices,
-    limits: Limits,
-    tell: Callable[[Check, int], None] = lambda check, number: None,
-) -> Iterator[Found]:
-    """Makes the checks one after another, and yields what became of each.
+def run(wanted: Sequence[Check], data_dir: Path, pool: Pool, limits: Limits) -> Iterator[Found]:
+    """Makes the checks, as many at once as the pool has shares, and yields what became of each.
 
     Args:
         wanted: the checks.
         data_dir: where prepared data lies; mini data that is missing is made.
-        devices: what to run on.
+        pool: this machine's devices and cores; checks wait for those that are in use.
         limits: memory, as in trials.
-        tell: is called with a check and its number before it starts.
     """
     for name in dict.fromkeys(check.config.workload for check in wanted):
         spec = registry.workload_spec(name).at(Scale.MINI)
         if preparation.status(spec, data_dir).state in ("missing", "unfinished"):
             data_commands.prepare_if_needed(spec, data_dir)
-    for number, check in enumerate(wanted, 1):
-        tell(check, number)
-        yield _run(check, data_dir, devices, replace(limits, silence_s=_SILENCE_S))
+    stop = threading.Event()
+    with ThreadPoolExecutor(len(pool.shares)) as threads:
+        limits = replace(limits, silence_s=_SILENCE_S)
+        futures = [threads.submit(_run, check, data_dir, pool, limits, stop) for check in wanted]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            # After Ctrl-C; else they have ended.
+            stop.set()
 
 
-def _run(check: Check, data_dir: Path, devices: Devices, limits: Limits) -> Found:
+def _run(check: Check, data_dir: Path, pool: Pool, limits: Limits, stop: threading.Event) -> Found:
     start = time.monotonic()
-    folder = Path(tempfile.mkdtemp(prefix="algoperf-preflight-"))
-    try:
+    with pool.wait(stop) as lease, tempfile.TemporaryDirectory(prefix="algoperf-preflight-") as folder:
         what = Launch(
             config=check.config,
-            experiment=folder,
+            experiment=Path(folder),
             data_dir=data_dir,
-            devices=devices,
+            devices=lease.devices,
+            cores=lease.cores,
+            locks=lease.locks,
             limits=limits,
             options=["--preflight"],
         )
-        ended = launch(what, lambda event, facts: None)
-    finally:
-        shutil.rmtree(folder)
+        ended = launch(what, lambda event, facts: None, stop)
     problem = _problem(ended)
-    return Found(
-        check=check,
-        problem=problem,
-        log=ended.stderr if problem else "",
-        seconds=time.monotonic() - start,
-    )
+    return Found(check=check, problem=problem, log=ended.stderr if problem else "", seconds=time.monotonic() - start)
 
 
 def _problem(ended: Ended) -> str:

@@ -92,7 +92,8 @@ class Scheduler:
         ledger: which; see `Ledger.restrict`.
         executor: who runs the trials.
         policy: of retries.
-        listener: is told `(trial, "started" | "continued" | "ended" | "retry", what came of it)`.
+        listener: is told `(trial, "started" | "continued" | "ended" | "retry", what came of it)`,
+            and once of a trial that waits for devices.
         tick: is called every second or so.
     """
 
@@ -108,6 +109,7 @@ class Scheduler:
         self._place, self._ledger, self._executor, self._policy = place, ledger, executor, policy
         self._listener, self._tick = listener, tick
         self._running: dict[int, _Followed] = {}
+        self._is_waiting = False
         self._started = time.time()
         self._owner = ledger.register(executor.name)
 
@@ -148,6 +150,8 @@ class Scheduler:
         if not due:
             return
         room = self._executor.room(due)
+        if not room and not self._running:
+            self._say_waiting()
         tasks: list[Task] = []
         while len(tasks) < room and (row := self._ledger.next_planned()) is not None:
             # What was finished by somebody who died before he could say so is not run again.
@@ -159,6 +163,12 @@ class Scheduler:
                 self._listener(row, "continued" if row.attempts else "started", None)
         for trial, handle in self._executor.start(tasks).items():
             self._ledger.set_handle(trial, self._running[trial].number, handle)
+
+    def _say_waiting(self) -> None:
+        row = None if self._is_waiting else self._ledger.next_planned()
+        if row is not None:
+            self._is_waiting = True
+            self._listener(row, "waits for devices that others use", None)
 
     def _end_all(self, finished: Sequence[Finished]) -> None:
         for one in finished:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from algoperf_orchestrator.environment import Devices, find_devices
 from algoperf_orchestrator.executors import Executor, Resources
 from algoperf_orchestrator.executors.local import LocalExecutor
 from algoperf_orchestrator.launch_options import Limits
-from algoperf_orchestrator.leases import make_pool
+from algoperf_orchestrator.leases import Pool, make_pool
 from algoperf_orchestrator.sinks import SinkName
 from algoperf_orchestrator.suite import Suite
 
@@ -58,8 +59,17 @@ def make_executor(suite: Suite, experiment: Path, bounds: Bounds, telemetry: Seq
     return _local(suite, bounds, resources)
 
 
-def memory_bytes(devices: Devices, num_at_once: int, memory_gib: float | None) -> int | None:
-    """Memory that one of several trials on this machine may use."""
+def preflight_pool(devices: int | None, number: int, memory_gib: float | None) -> tuple[Pool, int | None]:
+    """This machine in shares for so many checks at once, and the memory in bytes that one may use."""
+    here = find_devices(None)
+    cores = max(1, len(os.sched_getaffinity(0)) // number) if here.kind == "cpu" else None
+    # A cluster's nodes may have more devices than this machine.
+    count = min(devices or 1, len(here.ids)) if here.ids else devices or 1
+    pool = make_pool(here, count, cores)
+    return pool, _memory_bytes(here, len(pool.shares), memory_gib)
+
+
+def _memory_bytes(devices: Devices, num_at_once: int, memory_gib: float | None) -> int | None:
     if memory_gib is not None:
         return int(memory_gib * 2**30)
     # With GPUs the host's memory holds the data sets, and what a trial needs of it is not the algorithm's doing.
@@ -69,7 +79,7 @@ def memory_bytes(devices: Devices, num_at_once: int, memory_gib: float | None) -
 def _local(suite: Suite, bounds: Bounds, resources: Resources) -> LocalExecutor:
     devices = find_devices(None)
     pool = make_pool(devices, suite.devices or max(len(devices.ids), 1), suite.cores)
-    memory = memory_bytes(devices, len(pool.shares), bounds.memory_gib)
+    memory = _memory_bytes(devices, len(pool.shares), bounds.memory_gib)
     return LocalExecutor(pool, replace(resources.limits, memory_bytes=memory), resources.telemetry)
 
 
