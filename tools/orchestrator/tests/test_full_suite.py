@@ -67,6 +67,11 @@ def test_a_suite_is_run_scored_and_not_run_again(cli: Cli, tmp_path: Path, submi
     assert "; 2 of 2 have ended" in result.out
     assert "Rules mini, external tuning, 1 workload, 2 trials" in result.out
     assert (experiment / "report" / "scores.json").is_file()
+    with Ledger(experiment) as ledger:
+        trials = [read_trial(row.folder(experiment)) for row in ledger.rows()]
+        best = [row["best"] for row in ledger.query("SELECT best FROM trials ORDER BY id")]
+    goal = [max(row["validation/accuracy"] for row in trial.evaluations) for trial in trials]
+    assert best == goal, "the ledger has the last evaluation too"
     again = cli(*command)
     assert again.code == 0
     assert "Preflight" not in again.out

@@ -70,6 +70,20 @@ def test_a_trials_way(ledger: Ledger) -> None:
     assert [tuple(one) for one in attempts] == [(1, "killed", '["core 0"]'), (2, "reached", "[]")]
 
 
+def test_the_last_that_an_attempt_said_is_kept(ledger: Ledger) -> None:
+    owner = ledger.register("local")
+    row = ledger.next_planned()
+    assert row is not None
+    ledger.claim(row, owner)
+    ledger.beat(owner, {row.id: Attempt(number=1, step=5, best=0.7)})
+    assert ledger.end(row.id, 1, FAILED, retry_in_s=0.0, newest=Attempt(number=1, step=9, best=0.8))
+    ledger.claim(ledger.rows()[0], owner)
+    assert not ledger.end(row.id, 1, DONE, newest=Attempt(number=1, step=7, best=0.9)), "the second one is running"
+    ledger.end(row.id, 2, DONE, newest=Attempt(number=1, step=8, best=0.9))
+    (step, best), *_ = ledger.query("SELECT step, best FROM trials ORDER BY id")
+    assert (step, best) == (9, 0.8)
+
+
 def test_a_retry_waits(ledger: Ledger) -> None:
     owner = ledger.register("local")
     row = ledger.next_planned()

@@ -247,11 +247,14 @@ class Ledger:
         return lost
 
     def _beat(self, owner: int, trial: int, newest: Attempt | None) -> int:
-        mine = "WHERE id = :id AND state = 'running' AND owner = :owner"
-        if newest is None:
-            statement = f"UPDATE trials SET id = id {mine}"
-            return self._db.execute(statement, {"id": trial, "owner": owner}).rowcount
-        values = {**vars(newest), "devices": json.dumps(newest.devices), "id": trial, "owner": owner}
+        if newest is not None:
+            return self._see(trial, newest, "owner = :owner", owner=owner)
+        statement = "UPDATE trials SET id = id WHERE id = ? AND state = 'running' AND owner = ?"
+        return self._db.execute(statement, (trial, owner)).rowcount
+
+    def _see(self, trial: int, newest: Attempt, guard: str, **more: Any) -> int:
+        """Takes over how far a running trial is, if the guard holds."""
+        values = {**vars(newest), "devices": json.dumps(newest.devices), "id": trial, **more}
         values = {name: value for name, value in values.items() if isinstance(value, (int, float, str, type(None)))}
         self._db.execute(
             "UPDATE attempts SET host = :host, devices = :devices WHERE trial = :id AND number = :number", values
@@ -259,11 +262,18 @@ class Ledger:
         return self._db.execute(
             "UPDATE trials SET host = :host, devices = :devices, started = :started, heartbeat = :heartbeat, "
             "phase = :phase, step = :step, submission_s = :submission_s, best = :best, "
-            f"peak_memory_bytes = :peak_memory_bytes {mine}",
+            f"peak_memory_bytes = :peak_memory_bytes WHERE id = :id AND state = 'running' AND {guard}",
             values,
         ).rowcount
 
-    def end(self, trial: int, number: int, verdict: Verdict, retry_in_s: float | None = None) -> bool:
+    def end(
+        self,
+        trial: int,
+        number: int,
+        verdict: Verdict,
+        retry_in_s: float | None = None,
+        newest: Attempt | None = None,
+    ) -> bool:
         """Writes what came of an attempt. Returns whether it was still the trial's newest one.
 
         Args:
@@ -271,11 +281,14 @@ class Ledger:
             number: of the attempt.
             verdict: what came of it.
             retry_in_s: plan it again, not before so many seconds have passed.
+            newest: the last that it said of itself.
         """
         now = time.time()
         is_retry = retry_in_s is not None
         state = State.PLANNED if is_retry else verdict.state
         with self.transaction():
+            if newest is not None and newest.number == number:
+                self._see(trial, newest, "attempts = :number")
             self._db.execute(
                 "UPDATE attempts SET ended = ?, reason = ?, detail = ? "
                 "WHERE trial = ? AND number = ? AND ended IS NULL",

@@ -179,7 +179,8 @@ class Scheduler:
 
     def _end(self, row: Row, number: int, found: Verdict) -> None:
         retry_in_s = self._policy.retry_in_s(found, row.failures)
-        if self._ledger.end(row.id, number, found, retry_in_s):
+        newest = attempt.read(row.folder(self._place.experiment))
+        if self._ledger.end(row.id, number, found, retry_in_s, newest):
             self._listener(row, "ended" if retry_in_s is None else "retry", found)
 
     def _settle(self, row: Row, found: Verdict) -> None:
