@@ -11,35 +11,13 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from ledgers import DONE, claim_all, planned
 
-from algoperf.spec import Framework, Scale, TuningRuleset
-from algoperf.trial_config import TrialConfig
 from algoperf_orchestrator.attempt import Attempt
 from algoperf_orchestrator.ledger import NAME, Ledger, LedgerError
-from algoperf_orchestrator.planned import PlannedTrial
 from algoperf_orchestrator.verdict import Cause, State, Verdict, of_cause
 
-DONE = Verdict(state=State.DONE, reason="reached")
 FAILED = of_cause(Cause.KILLED, "by SIGKILL")
-
-
-def planned(number: int) -> list[PlannedTrial]:
-    return [
-        PlannedTrial(
-            label="mine",
-            config=TrialConfig(
-                workload="toy",
-                scale=Scale.MINI,
-                framework=Framework.JAX,
-                submission="mine",
-                ruleset=TuningRuleset.SELF,
-                seed=study,
-                study=study,
-                max_runtime_s=20.0,
-            ),
-        )
-        for study in range(number)
-    ]
 
 
 @pytest.fixture
@@ -157,23 +135,12 @@ def test_a_full_disk_leaves_the_ledger_as_it_was(ledger: Ledger) -> None:
     assert ledger.add(planned(4)) == 1
 
 
-def _claim_all(experiment: Path, results: "multiprocessing.SimpleQueue[list[int]]") -> None:
-    with Ledger(experiment) as ledger:
-        ledger.restrict(planned(200))
-        owner, mine = ledger.register("local"), []
-        while (row := ledger.next_planned()) is not None:
-            if (number := ledger.claim(row, owner)) is not None:
-                mine.append(row.id)
-                ledger.end(row.id, number, DONE)
-        results.put(mine)
-
-
 def test_two_processes_share_the_trials(tmp_path: Path) -> None:
     with Ledger(tmp_path, create=True) as ledger:
         ledger.add(planned(200))
     context = multiprocessing.get_context("spawn")
     results: multiprocessing.SimpleQueue[list[int]] = context.SimpleQueue()
-    workers = [context.Process(target=_claim_all, args=(tmp_path, results)) for _ in range(2)]
+    workers = [context.Process(target=claim_all, args=(tmp_path, 200, results)) for _ in range(2)]
     for worker in workers:
         worker.start()
     both = results.get(), results.get()

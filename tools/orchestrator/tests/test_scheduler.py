@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_ledger import planned
+from ledgers import DONE, planned
 
 from algoperf.records import TrialRecords
 from algoperf_orchestrator import verdict
@@ -16,9 +16,8 @@ from algoperf_orchestrator.attempt import Attempt
 from algoperf_orchestrator.executors import Finished, Task
 from algoperf_orchestrator.ledger import Ledger, Row
 from algoperf_orchestrator.scheduler import STOP_FACT, Place, Policy, Scheduler
-from algoperf_orchestrator.verdict import Cause, State, Verdict
+from algoperf_orchestrator.verdict import Cause, Verdict
 
-DONE = Verdict(state=State.DONE, reason="reached")
 AT_ONCE = Policy(retries=2, backoff_s=0.0)
 LONG_AGO = 1000.0
 
