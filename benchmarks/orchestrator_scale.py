@@ -19,7 +19,7 @@ from algoperf_orchestrator import kept_rules
 from algoperf_orchestrator.attempt import Attempt
 from algoperf_orchestrator.environment import Devices
 from algoperf_orchestrator.executors.local import LocalExecutor
-from algoperf_orchestrator.launch import Limits
+from algoperf_orchestrator.launch_options import Limits
 from algoperf_orchestrator.leases import make_pool
 from algoperf_orchestrator.ledger import Ledger
 from algoperf_orchestrator.plan import Plan, make_plan
@@ -53,7 +53,8 @@ def main() -> None:
             updates_s = ledger_updates(ledger)
             overhead_s, no_op_s = overhead_per_trial(ledger, plan, experiment)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        status_s = [timed(lambda: status(experiment))[1] for _ in range(9)]
+        status_s = [timed(lambda: run("algoperf-orchestrate", "status", experiment))[1] for _ in range(9)]
+        python_s = [timed(lambda: run("python", "-c", "pass"))[1] for _ in range(9)]
     figures = {
         "trials": len(plan.trials),
         "plan_s": plan_s,
@@ -61,6 +62,7 @@ def main() -> None:
         "ledger_update_median_s": median(updates_s),
         "ledger_update_max_s": max(updates_s),
         "status_command_median_s": median(status_s),
+        "of_which_python_starts_s": median(python_s),
         "orchestrator_peak_memory_bytes": memory,
         "trials_run": NUM_RUN,
         "no_op_process_median_s": no_op_s,
@@ -115,9 +117,9 @@ def overhead_per_trial(ledger: Ledger, plan: Plan, experiment: Path) -> tuple[fl
     return all_s / NUM_RUN - median(own_s), median(own_s)
 
 
-def status(experiment: Path) -> None:
-    command = Path(sys.executable).with_name("algoperf-orchestrate")
-    subprocess.run([command, "status", experiment], check=True, capture_output=True)
+def run(command: str, *arguments: str | Path) -> None:
+    """A command of this environment."""
+    subprocess.run([Path(sys.executable).with_name(command), *arguments], check=True, capture_output=True)
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float]:
