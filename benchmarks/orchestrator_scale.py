@@ -111,7 +111,7 @@ def overhead_per_trial(ledger: Ledger, plan: Plan, experiment: Path) -> tuple[fl
     ledger.restrict(open_now[:NUM_RUN])
     place = Place(experiment=experiment, data_dir=experiment, command=NO_OP)
     pool = make_pool(Devices(kind="cpu"), 1, folder=experiment.parent / "leases")
-    scheduler = Scheduler(place, ledger, LocalExecutor(pool, Limits()), Policy())
+    scheduler = Scheduler(place, ledger, ledger.register("local"), LocalExecutor(pool, Limits()), Policy())
     is_done, all_s = timed(lambda: scheduler.run(lambda: False))
     assert is_done
     return all_s / NUM_RUN - median(own_s), median(own_s)

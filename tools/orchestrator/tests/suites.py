@@ -17,7 +17,8 @@ import psutil
 from algoperf.records import read_evaluations
 from algoperf.spec import Framework
 from algoperf_orchestrator import processes, status
-from algoperf_orchestrator.ledger import NAME, Ledger, LedgerError
+from algoperf_orchestrator.ledger import Ledger
+from algoperf_orchestrator.ledger_file import NAME, LedgerError
 
 MAIN = [sys.executable, "-m", "algoperf_orchestrator"]
 _LEARNER = Path(__file__).parents[3] / "packages/algoperf-core/tests/submissions/momentum_jax.py"

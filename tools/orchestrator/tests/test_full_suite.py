@@ -12,10 +12,14 @@ import pytest
 import suites
 
 from algoperf.records import read_trial
-from algoperf.spec import Framework
+from algoperf.spec import Framework, Scale
 from algoperf.testing.frameworks import require
-from algoperf_orchestrator import status
-from algoperf_orchestrator.ledger import NAME, Ledger
+from algoperf_orchestrator import full_suite, status
+from algoperf_orchestrator.ledger import Ledger
+from algoperf_orchestrator.ledger_file import NAME
+from algoperf_orchestrator.plan import Plan, make_plan
+from algoperf_orchestrator.suite import Suite
+from algoperf_orchestrator.verdict import State
 
 Cli = Callable[..., Any]
 POINT = {"sleep_s": 0.0, "fail_at": -1, "die_at": -1}
@@ -121,6 +125,39 @@ def test_a_preflight_finds_what_would_fail(
     assert not (experiment / "mine").exists()
 
 
+def test_each_framework_has_its_own_preflight(tmp_path: Path) -> None:
+    def plan(framework: Framework) -> Plan:
+        return make_plan(
+            Suite(submissions=("nadamw",), frameworks=(framework,), scale=Scale.MINI, workloads=("toy",), trials=1)
+        )
+
+    with Ledger(tmp_path, create=True) as ledger:
+        ledger.add(plan(Framework.JAX).trials)
+        ledger.restrict(plan(Framework.JAX).trials)
+        row = ledger.next_planned()
+        assert row is not None
+        ledger.claim(row, ledger.register("local"))
+        assert full_suite.checks_to_make(plan(Framework.JAX), ledger) == []
+        (check,) = full_suite.checks_to_make(plan(Framework.PYTORCH), ledger)
+        assert check.kind == ("nadamw", "toy", "pytorch")
+
+
+@pytest.mark.parametrize("how", ["stop", "SIGTERM"])
+def test_a_preflight_can_be_stopped(cli: Cli, tmp_path: Path, submission: Callable[..., Path], how: str) -> None:
+    experiment, log = tmp_path / "e", tmp_path / "log"
+    slow = submission(patch=f"open({str(tmp_path / 'begun')!r}, 'w').close()\ntime.sleep(30)")
+    process = suites.start(arguments(experiment, slow, preflight=True), log)
+    suites.wait_for((tmp_path / "begun").exists, what="the preflight")
+    if how == "stop":
+        assert json.loads(cli("status", experiment, "--json").out)["orchestrators"] == 1
+        assert cli("stop", experiment).code == 0
+    else:
+        process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 130, log.read_text()
+    assert "Stopped; run the same command again" in log.read_text()
+    assert suites.state_counts(experiment)["planned"] == 2
+
+
 def test_failures_of_the_algorithm_are_results(cli: Cli, tmp_path: Path, submission: Callable[..., Path]) -> None:
     experiment = tmp_path / "e"
     result = cli(*arguments(experiment, submission(fail_at=12)))
@@ -200,6 +237,18 @@ def test_stop_from_another_terminal(cli: Cli, tmp_path: Path, submission: Callab
     assert "nobody works on it" in cli("status", experiment).out
 
 
+def test_stop_ends_what_a_dead_orchestrator_left(cli: Cli, tmp_path: Path, submission: Callable[..., Path]) -> None:
+    experiment, log = tmp_path / "e", tmp_path / "log"
+    process = suites.start(arguments(experiment, submission(sleep_s=0.05), max_steps=2000), log)
+    suites.wait_for(lambda: step(experiment) > 5, what="step 5")
+    suites.kill([process.pid])
+    process.wait()
+    assert suites.state_counts(experiment)["running"] == 2
+    assert cli("stop", experiment).code == 0
+    assert suites.state_counts(experiment)["planned"] == 2
+    assert not suites.trial_pids(experiment)
+
+
 def test_two_orchestrators_share_a_suite(tmp_path: Path, submission: Callable[..., Path]) -> None:
     experiment, log = tmp_path / "e", tmp_path / "log"
     command = arguments(experiment, submission(), trials=4)
@@ -247,6 +296,18 @@ def test_a_ledger_is_rebuilt(cli: Cli, tmp_path: Path, submission: Callable[...,
     refused = cli("ledger", "rebuild", experiment)
     assert refused.code == 2
     assert "is there; move it away first" in refused.err
+
+
+def test_a_rebuilt_ledger_goes_on_counting(cli: Cli, tmp_path: Path, submission: Callable[..., Path]) -> None:
+    experiment = tmp_path / "e"
+    assert cli(*arguments(experiment, submission(die_at=12), trials=1, retries=1, retry_after=0)).code == 3
+    for path in experiment.glob(f"{NAME}*"):
+        path.unlink()
+    assert cli("ledger", "rebuild", experiment).code == 0
+    with Ledger(experiment) as ledger:
+        (row,) = ledger.rows()
+    # What the machine failed is tried again, and no attempt has the number of an earlier one.
+    assert (row.state, row.attempts, row.failures) == (State.PLANNED, 2, 0)
 
 
 def test_a_disk_that_is_full(cli: Cli, tmp_path: Path, submission: Callable[..., Path]) -> None:

@@ -83,6 +83,24 @@ def test_a_killed_orchestrator_leaves_no_lease(tmp_path: Path) -> None:
     lease.release()
 
 
+def test_a_lock_of_another_user_is_opened_without_making_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where fs.protected_regular is set, Linux allows nothing else."""
+    lease = one_share(tmp_path).take()
+    assert lease is not None
+    lease.release()
+    before = os.open
+
+    def strict(path: Path, flags: int, *mode: int) -> int:
+        if flags & os.O_CREAT and Path(path).exists() and not flags & os.O_EXCL:
+            raise PermissionError(path)
+        return before(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", strict)
+    again = one_share(tmp_path).take()
+    assert again is not None
+    again.release()
+
+
 def test_more_than_there_is(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--devices asks for 5 but 4 are here"):
         make_pool(GPUS, 5, folder=tmp_path)

@@ -1,6 +1,7 @@
 """The ledger: nobody runs a trial twice, nothing is lost, and it is quick."""
 
 import multiprocessing
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from ledgers import DONE, claim_all, planned
 
 from algoperf_orchestrator.attempt import Attempt
-from algoperf_orchestrator.ledger import NAME, Ledger, LedgerError
+from algoperf_orchestrator.ledger import Ledger
+from algoperf_orchestrator.ledger_file import NAME, LedgerError
+from algoperf_orchestrator.planned import PlannedTrial
 from algoperf_orchestrator.verdict import Cause, State, Verdict, of_cause
 
 FAILED = of_cause(Cause.KILLED, "by SIGKILL")
@@ -62,6 +65,22 @@ def test_the_last_that_an_attempt_said_is_kept(ledger: Ledger) -> None:
     assert (step, best) == (9, 0.8)
 
 
+def test_only_the_time_of_work_counts(ledger: Ledger) -> None:
+    """An orchestrator died on Friday evening, and somebody goes on on Monday."""
+    owner = ledger.register("local")
+    row = ledger.next_planned()
+    assert row is not None
+    friday = time.time() - 3 * 86400
+    ledger.claim(row, owner)
+    ledger.beat(owner, {row.id: Attempt(number=1, started=friday, heartbeat=friday + 10)})
+    ledger.end(row.id, 1, of_cause(Cause.NO_HEARTBEAT), retry_in_s=0.0)
+    ledger.claim(ledger.rows()[0], owner)
+    monday = time.time()
+    ledger.end(row.id, 2, DONE, newest=Attempt(number=2, started=monday, heartbeat=monday + 5))
+    (wall_s,) = ledger.query("SELECT wall_s FROM trials WHERE id = ?", (row.id,))[0]
+    assert wall_s == pytest.approx(15)
+
+
 def test_a_retry_waits(ledger: Ledger) -> None:
     owner = ledger.register("local")
     row = ledger.next_planned()
@@ -95,6 +114,16 @@ def test_the_same_plan_again_changes_nothing_and_another_is_refused(ledger: Ledg
         ledger.add([other])
 
 
+def test_the_order_of_keys_is_no_difference_and_a_type_is(ledger: Ledger) -> None:
+    def with_point(**point: float) -> list[PlannedTrial]:
+        return [PlannedTrial(label="tuned", config=replace(one.config, hyperparameters=point)) for one in planned(1)]
+
+    assert ledger.add(with_point(a=1.0, b=2.0)) == 1
+    assert ledger.add(with_point(b=2.0, a=1.0)) == 0
+    with pytest.raises(LedgerError, match=re.escape("now asked for with {'a': 1, 'b': 2.0}")):
+        ledger.add(with_point(a=1, b=2.0))
+
+
 def test_trials_of_other_suites_stay_where_they_are(ledger: Ledger) -> None:
     ledger.restrict(planned(3)[2:])
     row = ledger.next_planned()
@@ -115,6 +144,27 @@ def test_damaged_and_missing_ledgers(tmp_path: Path) -> None:
         db.execute("PRAGMA user_version = 7")
     with pytest.raises(LedgerError, match="is of version 7"):
         Ledger(tmp_path)
+
+
+def test_a_ledger_that_is_damaged_within(ledger: Ledger) -> None:
+    ledger.add([replace(one, label=f"{one.label}_{k}") for k in range(200) for one in planned(3)])
+    ledger.query("PRAGMA wal_checkpoint(TRUNCATE)")
+    with ledger.path.open("r+b") as file:
+        for page in range(2, ledger.path.stat().st_size // 4096):
+            file.seek(4096 * page)
+            file.write(b"x" * 4096)
+    with Ledger(ledger.path.parent) as again, pytest.raises(LedgerError, match=r"is damaged .*; remove it and run"):
+        again.rows()
+
+
+def test_who_may_only_read_can_look(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = ledger.rows()
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda path, **options: connect(f"file:{path}?mode=ro", uri=True, **options)
+    )
+    with Ledger(ledger.path.parent) as reader:
+        assert reader.rows() == before
 
 
 def test_a_ledger_that_may_not_be_written(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

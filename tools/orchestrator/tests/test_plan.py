@@ -165,3 +165,5 @@ def test_a_dry_run_prints_the_plan(cli: Callable[..., Any], tmp_path: Path) -> N
     text = cli(*command, "--experiment", tmp_path / "none").out
     assert "120 trials of nadamw: rules v0.6, external ruleset, 3 studies of 5 trials, seed 0." in text
     assert "At most 10,194.2 accelerator hours" in text
+    half = cli(*command, "--experiment", tmp_path / "none", "--executor", "slurm", "--slurm", "gpus_per_node=4").out
+    assert "At most 5,097.1 accelerator hours of training (4 per trial" in half

@@ -15,7 +15,7 @@ from algoperf_orchestrator import verdict
 from algoperf_orchestrator.attempt import Attempt
 from algoperf_orchestrator.executors import Finished, Task
 from algoperf_orchestrator.ledger import Ledger, Row
-from algoperf_orchestrator.scheduler import STOP_FACT, Place, Policy, Scheduler
+from algoperf_orchestrator.scheduler import Place, Policy, Scheduler
 from algoperf_orchestrator.verdict import Cause, Verdict
 
 AT_ONCE = Policy(retries=2, backoff_s=0.0)
@@ -26,7 +26,7 @@ class Obedient:
     """An executor whose tasks end as a function says; None lets one run until it is stopped."""
 
     def __init__(self, what: Callable[[Task], Verdict | None], slots: int = 1, silence_s: float | None = None) -> None:
-        self.name, self.silence_s = "local", silence_s
+        self.name, self.silence_s, self.waits_for = "local", silence_s, "devices that others use"
         self._what, self._slots = what, slots
         self.running: dict[int, Task] = {}
         self.started: list[Task] = []
@@ -87,7 +87,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 def run(ledger: Ledger, tmp_path: Path) -> Callable[..., bool]:
     def call(executor: Obedient, policy: Policy = AT_ONCE, stop: Callable[[], bool] = lambda: False) -> bool:
         place = Place(experiment=tmp_path, data_dir=tmp_path)
-        return Scheduler(place, ledger, executor, policy).run(stop)
+        return Scheduler(place, ledger, ledger.register(executor.name), executor, policy).run(stop)
 
     return call
 
@@ -138,7 +138,7 @@ def test_a_stopped_suite_can_be_gone_on_with(run: Callable[..., bool], ledger: L
 def test_somebody_else_may_stop_it(run: Callable[..., bool], ledger: Ledger, tmp_path: Path) -> None:
     def ask() -> None:
         with Ledger(tmp_path) as other:
-            other.set_fact(STOP_FACT, time.time())
+            other.ask_to_stop()
 
     threading.Timer(0.5, ask).start()
     assert not run(Obedient(lambda task: None))
@@ -314,6 +314,7 @@ def test_waiting_for_devices_is_said_once(ledger: Ledger, tmp_path: Path) -> Non
     events: list[str] = []
     threading.Timer(1.5, lambda: setattr(executor, "_slots", 1)).start()
     place = Place(experiment=tmp_path, data_dir=tmp_path)
-    scheduler = Scheduler(place, ledger, executor, AT_ONCE, lambda row, event, verdict: events.append(event))
+    owner = ledger.register(executor.name)
+    scheduler = Scheduler(place, ledger, owner, executor, AT_ONCE, lambda row, event, verdict: events.append(event))
     assert scheduler.run(lambda: False)
     assert events.count("waits for devices that others use") == 1

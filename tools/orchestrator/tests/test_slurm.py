@@ -22,7 +22,14 @@ from algoperf_orchestrator import attempt, verdict
 from algoperf_orchestrator.executors import Resources, Task
 from algoperf_orchestrator.executors.job import Mailbox, call_of
 from algoperf_orchestrator.executors.slurm import SlurmExecutor
-from algoperf_orchestrator.executors.slurm_options import Patience, SlurmOptions, num_gpus, parameters, time_limit_s
+from algoperf_orchestrator.executors.slurm_options import (
+    Patience,
+    SlurmOptions,
+    num_gpus,
+    parameters,
+    parse,
+    time_limit_s,
+)
 from algoperf_orchestrator.executors.slurm_queue import Listed, parse_queue
 from algoperf_orchestrator.launch_options import Limits
 from algoperf_orchestrator.planned import Key
@@ -210,16 +217,46 @@ def test_gpus_of_a_job(tmp_path: Path, devices: int | None, per_node: int | None
     assert num_gpus(config(scale=scale), Resources(devices=devices), options) == expected
 
 
+def test_options_are_read_as_they_are_written(tmp_path: Path) -> None:
+    given = {"max_jobs": "3", "exclusive": "false", "max_time_s": "3600", "setup": "a;b", "partition": "1", "gres": "x"}
+    assert parse(given, tmp_path) == SlurmOptions(
+        folder=tmp_path,
+        max_jobs=3,
+        exclusive=False,
+        max_time_s=3600.0,
+        setup=("a", "b"),
+        partition="1",
+        extra={"gres": "x"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("max_jobs", "0", "a whole number, at least 1"),
+        ("max_jobs", "x", "a whole number, at least 1"),
+        ("array_parallelism", "-1", "a whole number, at least 1"),
+        ("gpus_per_node", "four", "a whole number, at least 0"),
+        ("exclusive", "no", "true or false"),
+        ("max_time_s", "1d", "whole seconds, at least 600"),
+        ("max_time_s", "60", "whole seconds, at least 600"),
+    ],
+)
+def test_options_that_cannot_be_meant(tmp_path: Path, name: str, text: str, expected: str) -> None:
+    with pytest.raises(ValueError, match=f"The option {name} of SLURM is '{text}'; give {expected}"):
+        parse({name: text}, tmp_path)
+
+
 def test_a_job_is_given_plain_data(tmp_path: Path, task: Callable[..., Task]) -> None:
     resources = Resources(limits=Limits(memory_bytes=5, silence_s=6.0))
     call = call_of(task(7), resources, tmp_path, 0, Cause.TIME_LIMIT)
     assert json.loads(json.dumps(call)) == call
     assert TrialConfig.from_json(call["config"]) == config(trial=7)
-    assert (call["memory_bytes"], call["silence_s"], call["trial"]) == (5, 6.0, 7)
+    assert (call["memory_bytes"], call["silence_s"], call["name"]) == (5, 6.0, task(7).name)
 
 
 def test_a_mailbox_is_of_one_attempt(tmp_path: Path) -> None:
-    first, second = (Mailbox(folder=tmp_path, trial=1, number=number) for number in (1, 2))
+    first, second = (Mailbox(folder=tmp_path, name=f"mine.{number}") for number in (1, 2))
     said = verdict.of_cause(Cause.STOPPED, "at step 3")
     first.tell(said)
     first.ask_to_stop()
@@ -331,7 +368,7 @@ def test_stopped_trials_can_be_continued(joined: Cluster, make: Make, task: Make
 
 
 def test_a_preempted_job_saves_and_goes_on(joined: Cluster, make: Make, real: Task, tmp_path: Path) -> None:
-    executor, mailbox = make(), Mailbox(folder=tmp_path / "jobs", trial=real.trial, number=1)
+    executor, mailbox = make(), Mailbox(folder=tmp_path / "jobs", name=real.name)
     # A step is so long that a second signal would come before the trial has seen the first.
     slow = {"sleep_s": 1.5, "fail_at": -1, "die_at": -1}
     real = replace(real, config=replace(real.config, hyperparameters=slow, max_steps=6))

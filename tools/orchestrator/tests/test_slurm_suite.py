@@ -136,3 +136,22 @@ def test_each_trial_ends_once(joined: Cluster, tmp_path: Path, monkeypatch: pyte
     assert suites.numbers(disturbed) == suites.numbers(alone)
     assert len(suites.numbers(disturbed)) == NUM_TRIALS
     assert not suites.trial_pids(disturbed)
+
+
+def test_stop_reaches_jobs_whose_orchestrator_is_gone(joined: Cluster, tmp_path: Path) -> None:
+    experiment, log = tmp_path / "e", tmp_path / "log"
+    learner = suites.write_learner(tmp_path / LABEL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PAUSE_S", PAUSE_S)
+        process = suites.start(arguments(experiment, learner, "slurm"), log)
+        two_at_work(experiment)
+    suites.kill([process.pid])
+    process.wait()
+    # Another executor must not take them, and says what to do.
+    end_of(suites.start(arguments(experiment, learner, "local"), log), log, 2)
+    assert "is in the hands of slurm" in log.read_text()
+    subprocess.run([*suites.MAIN, "stop", str(experiment)], check=True)
+    assert suites.state_counts(experiment)[State.PLANNED.value] == NUM_TRIALS
+    assert not joined.run("squeue", "--noheader").strip()
+    end_of(suites.start(arguments(experiment, learner, "local"), log), log, 0)
+    assert all(reasons[-1] == "reached" for reasons in suites.ends(experiment).values())

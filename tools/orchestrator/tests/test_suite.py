@@ -41,6 +41,14 @@ def test_a_file_is_a_suite_and_options_stand_above_it(tmp_path: Path) -> None:
     )
 
 
+def test_zero_is_given_too(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "suite.toml"
+    path.write_text(GOOD)
+    assert make_suite(path, {"seed": 0, "qualification": False}).seed == 0
+    result = cli("full-suite", "--suite", path, "--experiment", tmp_path / "e", "--trials", "0")
+    assert_refused(result, "--trials is 0; take at least 1", tmp_path / "e")
+
+
 @pytest.mark.parametrize(
     ("text", "fragment"),
     [
@@ -63,6 +71,10 @@ def test_a_file_is_a_suite_and_options_stand_above_it(tmp_path: Path) -> None:
         ('submissions = ["nadamw", "nadamw"]', "Two submissions are called nadamw"),
         ("trials = 0", "--trials is 0; take at least 1"),
         ("cores = 1000", "--cores asks for 1000 but"),
+        ('ruleset = ["external"]', "ruleset = ['external']; give one of external, self"),
+        ('frameworks = [["jax"]]', "frameworks = ['jax']; give one of jax, pytorch"),
+        ('workloads = ["toy", "toy"]', "workloads names toy twice; name each once"),
+        ("slurm = {a = 2024-01-01}", "slurm.a = datetime.date(2024, 1, 1); give a string, a number, true or false"),
     ],
 )
 def test_bad_suite_files(cli: Cli, tmp_path: Path, text: str, fragment: str) -> None:
@@ -92,6 +104,20 @@ def test_self_tuning_takes_no_search_space(cli: Cli, tmp_path: Path, sgd: Path) 
     assert_refused(
         result, "brings a search space (tuning_search_space.json), but self-tuning gives none", tmp_path / "e"
     )
+
+
+@pytest.mark.parametrize("name", [".hidden", "report"])
+def test_names_that_an_experiment_uses_itself(cli: Cli, tmp_path: Path, sgd: Path, name: str) -> None:
+    folder = sgd.parent.rename(tmp_path / name)
+    assert_refused(run(cli, tmp_path, folder, "--ruleset", "self"), f"cannot be called {name!r}", tmp_path / "e")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--memory", "-1"), ("--memory", "nan"), ("--hang-after", "0"), ("--hang-after", "inf")]
+)
+def test_bounds_that_no_trial_could_keep(cli: Cli, tmp_path: Path, sgd: Path, option: str, value: str) -> None:
+    result = run(cli, tmp_path, sgd, "--ruleset", "self", option, value)
+    assert_refused(result, f"{option} is {value}; give a number above 0, or leave it out.", tmp_path / "e")
 
 
 def test_a_submission_for_the_other_framework(cli: Cli, tmp_path: Path, sgd: Path) -> None:

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from algoperf.records import trial_folder
 from algoperf.trial_config import EndReason
 from algoperf_orchestrator import attempt
 from algoperf_orchestrator.archive import CODE, LEDGER, SUMS
@@ -181,9 +180,9 @@ def _key(row: Mapping[str, Any]) -> Key:
 
 
 def _trial_problems(folder: Path, key: Key, row: Mapping[str, Any]) -> Iterator[str]:
-    logs = trial_folder(folder / key.submission, key.study, key.workload, key.framework, key.trial)
+    logs = key.folder(folder)
     record, state, reason = _json(logs / "trial.json"), State(row["state"]), row["reason"]
-    if state in (State.DONE, State.FAILED_ALGORITHM):
+    if state.is_result:
         if not logs.is_dir():
             yield f"{key} is {state} in {LEDGER}, but has no logs."
             return
@@ -208,7 +207,7 @@ def _trial_problems(folder: Path, key: Key, row: Mapping[str, Any]) -> Iterator[
 def _code_problems(folder: Path, keys: Sequence[Key]) -> Iterator[str]:
     noted: dict[str, dict[str, Key]] = defaultdict(dict)
     for key in keys:
-        logs = trial_folder(folder / key.submission, key.study, key.workload, key.framework, key.trial)
+        logs = key.folder(folder)
         for file in sorted(logs.glob("meta_data_*.json")):
             noted[key.submission].setdefault(str(_json(file).get("submission_sha256")), key)
     for label, by_sum in noted.items():

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from algoperf_orchestrator.ledger import NAME
+from algoperf_orchestrator.ledger_file import NAME
 from algoperf_orchestrator.planned import PlannedTrial
 
 _HOUR_S = 3600.0

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import psutil
 
+from algoperf_orchestrator import telemetry
+
 _GIB = 2**30
 _LEAST_AVAILABLE = 1 * _GIB
 _GOOD_AVAILABLE = 4 * _GIB
@@ -113,15 +115,9 @@ def memory(cores: int, total: int, available: int) -> Iterator[Check]:
 
 
 def this_memory() -> Iterator[Check]:
-    """`memory` of this machine, or of the part of it that this process's control group may use."""
+    """`memory` of this machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    used, total = psutil.virtual_memory(), psutil.virtual_memory().total
-    with suppress(OSError, ValueError):
-        # "max" is no number.
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        taken = int(Path("/sys/fs/cgroup/memory.current").read_text())
-        return memory(cores, min(total, limit), min(used.available, limit - taken))
-    return memory(cores, total, used.available)
+    return memory(cores, *telemetry.memory_here())
 
 
 def writable(name: str, path: Path) -> Check:

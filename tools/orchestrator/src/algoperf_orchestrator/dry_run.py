@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import typer
 
 from algoperf.spec import Scale
-from algoperf_orchestrator import cost, profiles
+from algoperf_orchestrator import cost
 from algoperf_orchestrator.cost import Cost
 from algoperf_orchestrator.environment import find_devices
+from algoperf_orchestrator.executors import Resources, slurm_options
 from algoperf_orchestrator.listing import FILE_WIDTH
-from algoperf_orchestrator.plan import Plan, make_plan, num_devices
+from algoperf_orchestrator.plan import Plan, make_plan
+from algoperf_orchestrator.profiles import REFERENCE
 from algoperf_orchestrator.suite import Suite
 
 if TYPE_CHECKING:
@@ -28,8 +30,7 @@ def dry_run(suite: Suite, experiment: Path, *, as_json: bool) -> None:
         ValueError: something does not exist or does not fit; the sentence says what.
     """
     plan = make_plan(suite)
-    devices = num_devices(suite, len(find_devices(None).ids))
-    price = cost.cost(plan.trials, devices, cost.earlier(cost.beside(experiment)))
+    price = cost.cost(plan.trials, _num_devices(plan), cost.earlier(cost.beside(experiment)))
     if as_json:
         typer.echo(
             json.dumps(
@@ -45,6 +46,17 @@ def dry_run(suite: Suite, experiment: Path, *, as_json: bool) -> None:
         )
     else:
         _show(plan, price)
+
+
+def _num_devices(plan: Plan) -> int:
+    """Devices of one trial: as the executor gives them."""
+    suite = plan.suite
+    if suite.executor == "slurm":
+        options = slurm_options.parse(suite.slurm, Path())
+        return slurm_options.num_gpus(plan.trials[0].config, Resources(devices=suite.devices), options) or 1
+    # Without any here, this is the login node of something else.
+    reference = REFERENCE[suite.rules].count if suite.scale is Scale.FULL else 1
+    return suite.devices or len(find_devices(None).ids) or reference
 
 
 def _show(plan: Plan, price: Cost) -> None:
@@ -83,15 +95,16 @@ def _lines(plan: Plan, price: Cost) -> list[str]:
     if plan.rules.held_out:
         drawn = ", ".join(plan.rules.held_out.values())
         lines.append(f"Held-out variants, drawn from seed {plan.suite.seed}: {drawn}.")
-    of = profiles.REFERENCE[plan.suite.rules].title if plan.suite.scale is Scale.FULL else "any hardware"
+    of = REFERENCE[plan.suite.rules].title if plan.suite.scale is Scale.FULL else "any hardware"
     lines.append(
         f"At most {price.at_most_hours:,.1f} accelerator hours of training ({price.devices} per trial; budgets are "
         f"meant for {of}); evaluations come on top."
     )
     if price.expected_hours is not None:
+        rest = price.num_trials - price.num_known
+        unknown = f", and the budgets of {rest} that none was like" if rest else ""
         lines.append(
-            f"Expected: {price.expected_hours:,.1f} accelerator hours with evaluations, by earlier trials of "
-            f"{price.num_known} of {price.num_trials}; the others at their budgets."
+            f"Expected: {price.expected_hours:,.1f} accelerator hours with evaluations, by earlier trials{unknown}."
         )
     if plan.missing:
         lines.append(f"Not installed: {', '.join(plan.missing)}; this plan cannot be run here yet.")

@@ -12,6 +12,9 @@ from algoperf.spec import Framework, Scale, TuningRuleset
 from algoperf_orchestrator.configure import MINI_HYPERPARAMETERS, SEARCH_SPACE
 from algoperf_orchestrator.suite import Suite
 
+# Names in an experiment's folder that are no submission's.
+_TAKEN = ("report", "rules.json", "ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
@@ -35,7 +38,7 @@ def entries(suite: Suite) -> list[Entry]:
 
     Raises:
         ValueError: one does not exist, is written for another framework, or brings the wrong search space for
-            the ruleset; or two have one name.
+            the ruleset; or two have one name, or one that is taken.
     """
     if suite.tuning_search_space is not None and suite.ruleset is TuningRuleset.SELF:
         raise ValueError("A self-tuning submission is given no search space; leave --tuning-search-space out.")
@@ -54,6 +57,10 @@ def _entry(suite: Suite, name_or_path: str, framework: Framework) -> Entry:
     if not is_installed:
         _check_framework(file, framework)
     name = name_or_path if is_installed else _name(file)
+    if name.startswith(".") or name in _TAKEN:
+        raise ValueError(
+            f"A submission cannot be called {name!r}: an experiment keeps something else under that name; rename it."
+        )
     return Entry(
         # Several frameworks are ranked beside each other; one needs no mention.
         label=name if len(suite.frameworks) == 1 else f"{name}_{framework.value}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from algoperf.data import DataError, preparation
 from algoperf.spec import Scale
 from algoperf_orchestrator import data_commands, frameworks, kept_rules, preflight, sinks, status
 from algoperf_orchestrator.errors import FAILED, INFRASTRUCTURE, INTERRUPTED
-from algoperf_orchestrator.executors import Executor
 from algoperf_orchestrator.executors.choose import Bounds, make_executor, preflight_pool
 from algoperf_orchestrator.launch_options import Limits
 from algoperf_orchestrator.ledger import Ledger
@@ -63,18 +62,33 @@ def full_suite(suite: Suite, experiment: Path, data_dir: Path, options: Options)
     sinks.check(options.telemetry)
     plan = make_plan(suite)
     _check(plan, data_dir)
+    if options.preflight:
+        _prepare_mini(plan, data_dir)
     executor = make_executor(suite, experiment, options.bounds, options.telemetry)
     experiment.mkdir(parents=True, exist_ok=True)
     before = kept_rules.read(experiment)
     rules = plan.rules if before is None else kept_rules.extend(before, plan.rules)
-    with Ledger(experiment, create=True) as ledger:
+    with closing(executor), Ledger(experiment, create=True) as ledger, _signals() as is_stopped:
         ledger.add(plan.trials)
         ledger.restrict(plan.trials)
         kept_rules.write(rules, experiment)
-        if options.preflight and not _preflight(plan, ledger, data_dir, options):
-            executor.close()
-            return FAILED
-        if not _run(ledger, executor, Place(experiment=experiment, data_dir=data_dir), options.policy):
+        owner = ledger.register(executor.name)
+
+        def is_to_stop() -> bool:
+            ledger.beat(owner, {})
+            return is_stopped() or ledger.is_asked_to_stop(owner)
+
+        try:
+            if options.preflight and not _preflight(plan, ledger, data_dir, options, is_to_stop):
+                return FAILED
+            with SuiteView(ledger, experiment, live=sys.stdout.isatty()) as view:
+                place = Place(experiment=experiment, data_dir=data_dir)
+                scheduler = Scheduler(place, ledger, owner, executor, options.policy, view.happened, view.refresh)
+                is_done = scheduler.run(is_stopped)
+        except KeyboardInterrupt:
+            is_done = False
+        if not is_done:
+            typer.echo("Stopped; run the same command again to continue.", err=True)
             return INTERRUPTED
         found = status.of(ledger, experiment)
     if options.report:
@@ -91,15 +105,6 @@ def report(experiment: Path) -> None:
     request = score.ScoreRequest(folders=[experiment])
     score.score(request, json_file=folder / "scores.json", csv=None, html=folder)
     typer.echo(f"The report is {folder / 'index.html'}.")
-
-
-def _run(ledger: Ledger, executor: Executor, place: Place, policy: Policy) -> bool:
-    with _signals() as is_stopped, SuiteView(ledger, place.experiment, live=sys.stdout.isatty()) as view:
-        scheduler = Scheduler(place, ledger, executor, policy, view.happened, view.refresh)
-        is_done = scheduler.run(is_stopped)
-    if not is_done:
-        typer.echo("Stopped; run the same command again to continue.", err=True)
-    return is_done
 
 
 @contextmanager
@@ -139,12 +144,19 @@ def _check(plan: Plan, data_dir: Path) -> None:
                 f"{name} has no implementation in {missing[0]}; leave it out, or choose another framework."
             )
         found = preparation.status(spec, data_dir)
-        if found.state not in ("missing", "unfinished"):
-            continue
-        if plan.suite.scale is not Scale.MINI:
+        if plan.suite.scale is not Scale.MINI and found.state in ("missing", "unfinished"):
             command = preparation.prepare_command(spec)
             raise DataError(f"The data of {name} is {found.state} in {found.folder}; run `{command}`.")
-        data_commands.prepare_if_needed(spec, data_dir)
+    if plan.suite.scale is Scale.MINI:
+        _prepare_mini(plan, data_dir)
+
+
+def _prepare_mini(plan: Plan, data_dir: Path) -> None:
+    """Makes mini data that is missing."""
+    for name in plan.rules.workloads:
+        spec = registry.workload_spec(name).at(Scale.MINI)
+        if preparation.status(spec, data_dir).state in ("missing", "unfinished"):
+            data_commands.prepare_if_needed(spec, data_dir)
 
 
 def package_of(workload: str) -> str:
@@ -152,16 +164,21 @@ def package_of(workload: str) -> str:
     return {"criteo1tb": "criteo", "finewebedu": "lm"}.get(first := workload.partition("_")[0], first)
 
 
-def _preflight(plan: Plan, ledger: Ledger, data_dir: Path, options: Options) -> bool:
-    """Makes the preflight of what has not been run before. Returns whether there is no problem."""
-    begun = {(row[0], row[1]) for row in ledger.query(_BEGUN)}
-    wanted = [check for check in preflight.checks(plan) if (check.label, check.config.workload) not in begun]
+def checks_to_make(plan: Plan, ledger: Ledger) -> list[preflight.Check]:
+    """Those of what has not been run before."""
+    begun = {tuple(row) for row in ledger.query(_BEGUN)}
+    return [check for check in preflight.checks(plan) if check.kind not in begun]
+
+
+def _preflight(plan: Plan, ledger: Ledger, data_dir: Path, options: Options, is_stopped: Callable[[], bool]) -> bool:
+    """Makes the preflight. Returns whether there is no problem."""
+    wanted = checks_to_make(plan, ledger)
     if not wanted:
         return True
     pool, memory = preflight_pool(plan.suite.devices, len(wanted), options.bounds.memory_gib)
     typer.echo(f"Preflight: {PREFLIGHT_STEPS} steps of each submission on each workload, at mini scale.")
     found = []
-    for one in preflight.run(wanted, data_dir, pool, Limits(memory_bytes=memory)):
+    for one in preflight.run(wanted, data_dir, pool, Limits(memory_bytes=memory), is_stopped):
         found.append(one)
         typer.echo(_line(one, len(found), len(wanted)))
     problems = [one for one in found if one.problem]
@@ -187,7 +204,7 @@ def _show_problems(found: Sequence[preflight.Found], problems: Sequence[prefligh
     )
 
 
-_BEGUN = "SELECT DISTINCT submission, workload FROM trials WHERE attempts > 0"
+_BEGUN = "SELECT DISTINCT submission, workload, framework FROM trials WHERE attempts > 0"
 _LOG_LINES = 12
 
 

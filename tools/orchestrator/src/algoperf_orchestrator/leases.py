@@ -137,8 +137,12 @@ def _groups(items: Sequence, size: int) -> Iterator[Sequence]:
 
 
 def _open(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    with suppress(PermissionError):
-        # Whatever the umask: another user's trials must be able to look.
-        os.fchmod(descriptor, 0o666)
-    return descriptor
+    # In two steps: in such a folder Linux refuses O_CREAT for a file of another user (fs.protected_regular).
+    while True:
+        with suppress(FileNotFoundError):
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        with suppress(FileExistsError):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            # Whatever the umask: another user's trials must be able to look.
+            os.fchmod(descriptor, 0o666)
+            return descriptor

@@ -11,55 +11,24 @@ from __future__ import annotations
 import json
 import os
 import socket
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from algoperf.records import trial_folder
 from algoperf.trial_config import TrialConfig
 from algoperf_orchestrator import attempt
 from algoperf_orchestrator.attempt import Attempt
+from algoperf_orchestrator.ledger_file import LedgerError, LedgerFile
 from algoperf_orchestrator.planned import Key, PlannedTrial
 from algoperf_orchestrator.verdict import State, Verdict
 
-NAME = "ledger.sqlite"
-_VERSION = 1
-_SCHEMA = """
-CREATE TABLE trials (
-    id INTEGER PRIMARY KEY,
-    submission TEXT NOT NULL, workload TEXT NOT NULL, framework TEXT NOT NULL,
-    study INTEGER NOT NULL, trial INTEGER NOT NULL,
-    config TEXT NOT NULL,
-    state TEXT NOT NULL DEFAULT 'planned', reason TEXT NOT NULL DEFAULT '', detail TEXT NOT NULL DEFAULT '',
-    attempts INTEGER NOT NULL DEFAULT 0, failures INTEGER NOT NULL DEFAULT 0, not_before REAL NOT NULL DEFAULT 0,
-    owner INTEGER, handle TEXT NOT NULL DEFAULT '', host TEXT NOT NULL DEFAULT '', devices TEXT NOT NULL DEFAULT '[]',
-    started REAL, heartbeat REAL, ended REAL,
-    phase TEXT NOT NULL DEFAULT '', step INTEGER NOT NULL DEFAULT 0, submission_s REAL NOT NULL DEFAULT 0,
-    best REAL, wall_s REAL NOT NULL DEFAULT 0, peak_memory_bytes INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (submission, workload, framework, study, trial)
-);
-CREATE INDEX trials_by_state ON trials (state);
-CREATE TABLE attempts (
-    trial INTEGER NOT NULL REFERENCES trials (id), number INTEGER NOT NULL,
-    host TEXT NOT NULL, devices TEXT NOT NULL, started REAL NOT NULL, ended REAL, reason TEXT, detail TEXT,
-    PRIMARY KEY (trial, number)
-);
-CREATE TABLE owners (
-    id INTEGER PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, created REAL NOT NULL,
-    executor TEXT NOT NULL, started REAL NOT NULL, heartbeat REAL NOT NULL
-);
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-"""
-
-
-class LedgerError(ValueError):
-    """A ledger that is missing, damaged or another version's; the message says what to do."""
+# An orchestrator on another machine beats every second; a minute bridges a slow network.
+OWNER_SILENCE_S = 60.0
+_STOP = "stop requested"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +50,7 @@ class Row:
 
     def folder(self, experiment: Path) -> Path:
         """Where its records lie."""
-        key = self.key
-        return trial_folder(experiment / key.submission, key.study, key.workload, key.framework, key.trial)
+        return self.key.folder(experiment)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,74 +64,15 @@ class Owner:
     executor: str
     heartbeat: float
 
+    @property
+    def lives(self) -> bool:
+        """Whether it still works; on another machine, whether its heart has beaten lately."""
+        lives = attempt.is_alive(self.host, self.pid, self.created)
+        return time.time() - self.heartbeat < OWNER_SILENCE_S if lives is None else lives
 
-class Ledger:
-    """One connection to the ledger of an experiment. A context manager; of one thread.
 
-    Args:
-        experiment: its folder.
-        create: make the ledger if there is none.
-
-    Raises:
-        LedgerError: there is none, or it cannot be read.
-    """
-
-    def __init__(self, experiment: Path, *, create: bool = False) -> None:
-        self.path = experiment / NAME
-        if not create and not self.path.is_file():
-            raise LedgerError(
-                f"There is no experiment in {experiment}; name a folder that `full-suite` made, "
-                f"or run `algoperf-orchestrate ledger rebuild {experiment}` if its {NAME} was lost."
-            )
-        self._db = sqlite3.connect(self.path, isolation_level=None, timeout=30.0)
-        self._db.row_factory = sqlite3.Row
-        try:
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._make_tables()
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            if isinstance(error, sqlite3.OperationalError):
-                raise OSError(None, str(error), str(self.path)) from error
-            raise LedgerError(
-                f"{self.path} is damaged ({error}); remove it and run "
-                f"`algoperf-orchestrate ledger rebuild {experiment}`."
-            ) from error
-
-    def __enter__(self) -> Ledger:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._db.close()
-
-    def _make_tables(self) -> None:
-        with self.transaction():
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                for statement in _SCHEMA.split(";\n"):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {_VERSION}")
-            elif version != _VERSION:
-                raise LedgerError(
-                    f"{self.path} is of version {version}, not {_VERSION}; use the AlgoPerf it came from."
-                )
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All that is done within happens at once, or not at all, and nobody else writes meanwhile.
-
-        Raises OSError if the disk is full or the file may not be written.
-        """
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            raise OSError(None, str(error), str(self.path)) from error
+class Ledger(LedgerFile):
+    """Where the trials of an experiment stand; see `LedgerFile` for its arguments."""
 
     # Planning.
 
@@ -178,7 +87,7 @@ class Ledger:
             known = {tuple(row)[:5]: row[5] for row in self._db.execute(f"SELECT {_KEY}, config FROM trials")}
             for row in rows:
                 if (before := known.get(row[:5])) is not None and before != row[5]:
-                    raise LedgerError(_conflict(Key(*row[:5]), json.loads(before), json.loads(row[5])))
+                    _check_same(Key(*row[:5]), json.loads(before), json.loads(row[5]))
             new = [row for row in rows if row[:5] not in known]
             self._db.executemany(f"INSERT INTO trials ({_KEY}, config) VALUES (?, ?, ?, ?, ?, ?)", new)
         return len(new)
@@ -198,8 +107,17 @@ class Ledger:
 
     def owners(self) -> dict[int, Owner]:
         """All that have worked here, by number."""
-        rows = self._db.execute("SELECT id, host, pid, created, executor, heartbeat FROM owners")
+        rows = self.query("SELECT id, host, pid, created, executor, heartbeat FROM owners")
         return {row["id"]: Owner(**dict(row)) for row in rows}
+
+    def ask_to_stop(self) -> None:
+        """Asks all that work here now."""
+        self.set_fact(_STOP, time.time())
+
+    def is_asked_to_stop(self, owner: int) -> bool:
+        """Whether somebody has asked since this owner began."""
+        ((started,),) = self.query("SELECT started FROM owners WHERE id = ?", (owner,))
+        return (self.fact(_STOP) or 0.0) > started
 
     # A trial's way through the states.
 
@@ -296,7 +214,8 @@ class Ledger:
             )
             changed = self._db.execute(
                 "UPDATE trials SET state = ?, reason = ?, detail = ?, failures = failures + ?, not_before = ?, "
-                "owner = NULL, handle = '', ended = ?, wall_s = wall_s + ? - started, phase = '' "
+                # To the last heartbeat: what came after was nobody's work.
+                "owner = NULL, handle = '', ended = ?, wall_s = wall_s + max(heartbeat - started, 0), phase = '' "
                 "WHERE id = ? AND state = 'running' AND attempts = ?",
                 (
                     state.value,
@@ -305,7 +224,6 @@ class Ledger:
                     verdict.state is State.FAILED_INFRASTRUCTURE,
                     now + retry_in_s if retry_in_s is not None else 0,
                     now,
-                    now,
                     trial,
                     number,
                 ),
@@ -313,15 +231,16 @@ class Ledger:
         return bool(changed)
 
     def settle(self, trial: int, verdict: Verdict, folder: Path) -> None:
-        """Writes the result that was found in a trial's folder, whatever the ledger said."""
+        """Writes what was found in a trial's folder, whatever the ledger said."""
         found = attempt.read(folder)
         facts = {} if found is None else {name: getattr(found, name) for name in _ATTEMPT_FACTS}
         assignments = "".join(f", {name} = :{name}" for name in facts)
+        number = 0 if found is None else found.number
         with self.transaction():
             self._db.execute(
                 "UPDATE trials SET state = :state, reason = :reason, detail = :detail, owner = NULL, handle = '', "
-                f"phase = ''{assignments} WHERE id = :id",
-                {**verdict.as_json(), **facts, "state": verdict.state.value, "id": trial},
+                f"phase = '', attempts = max(attempts, :number){assignments} WHERE id = :id",
+                {**verdict.as_json(), **facts, "state": verdict.state.value, "id": trial, "number": number},
             )
 
     def plan_again(self, trials: Sequence[int]) -> None:
@@ -359,7 +278,7 @@ class Ledger:
 
     def _count(self, where: str, values: Sequence[Any]) -> int:
         statement = f"SELECT count(*) FROM trials WHERE {where} AND id IN (SELECT id FROM mine)"
-        return int(self._db.execute(statement, values).fetchone()[0])
+        return int(self.query(statement, values)[0][0])
 
     def running(self) -> list[Row]:
         """All running trials, whoever runs them."""
@@ -369,28 +288,12 @@ class Ledger:
         """All trials, in the order of the plan."""
         return list(self._rows("1 ORDER BY id", ()))
 
-    def query(self, statement: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
-        """Rows of a SELECT; see the tables above."""
-        return self._db.execute(statement, values).fetchall()
-
     def _rows(self, where: str, values: Sequence[Any]) -> Iterator[Row]:
-        for row in self._db.execute(f"SELECT {_ROW} FROM trials WHERE {where}", values).fetchall():
+        for row in self.query(f"SELECT {_ROW} FROM trials WHERE {where}", values):
             facts = dict(row)
             key = Key(*(facts.pop(name) for name in Key._fields))
             config = TrialConfig.from_json(json.loads(facts.pop("config")))
             yield Row(key=key, config=config, **{**facts, "state": State(facts["state"])})
-
-    # Facts of the experiment.
-
-    def fact(self, name: str) -> Any:
-        """What was stored under a name; None if nothing was."""
-        row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return None if row is None else json.loads(row[0])
-
-    def set_fact(self, name: str, value: Any) -> None:
-        """Stores plain data under a name."""
-        with self.transaction():
-            self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
 
 
 # What the ledger takes from an attempt that it did not see.
@@ -399,9 +302,11 @@ _KEY = ", ".join(Key._fields)
 _ROW = f"id, {_KEY}, config, state, reason, attempts, failures, owner, handle, host, started, heartbeat"
 
 
-def _conflict(key: Key, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    name = next(name for name in {**before, **now} if before.get(name) != now.get(name))
-    return (
-        f"The experiment has {key} with {name} {before.get(name)!r}, now asked for with {now.get(name)!r}; "
-        "choose another --experiment, or run it as it was."
-    )
+def _check_same(key: Key, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for name in {**before, **now}:
+        # As text, where 1 is not 1.0: it is another value to a submission.
+        if json.dumps(before.get(name), sort_keys=True) != json.dumps(now.get(name), sort_keys=True):
+            raise LedgerError(
+                f"The experiment has {key} with {name} {before.get(name)!r}, now asked for with {now.get(name)!r}; "
+                "choose another --experiment, or run it as it was."
+            )

@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from algoperf import registry
-from algoperf.spec import Scale
 from algoperf.study import RULESETS, Ruleset, study_points, trial_seed
 from algoperf.trial_config import TrialConfig
 from algoperf_orchestrator.entries import Entry, entries
 from algoperf_orchestrator.planned import PlannedTrial
-from algoperf_orchestrator.profiles import REFERENCE
 from algoperf_orchestrator.suite import Suite
 from algoperf_orchestrator.suite_rules import suite_rules
 from algoperf_scoring.rules import Rules
@@ -54,13 +52,6 @@ def make_plan(suite: Suite) -> Plan:
     ruleset = replace(RULESETS[suite.ruleset], num_studies=of_ruleset.studies, num_trials=of_ruleset.trials)
     trials = tuple(_trials(suite, found, rules, ruleset))
     return Plan(suite=suite, entries=found, rules=rules, trials=trials)
-
-
-def num_devices(suite: Suite, here: int) -> int:
-    """Devices of one trial: as asked for, else all GPUs that are here, else those that the budgets are meant for."""
-    if suite.devices is not None or here:
-        return suite.devices or here
-    return REFERENCE[suite.rules].count if suite.scale is Scale.FULL else 1
 
 
 def _trials(suite: Suite, found: Sequence[Entry], rules: Rules, ruleset: Ruleset) -> Iterator[PlannedTrial]:

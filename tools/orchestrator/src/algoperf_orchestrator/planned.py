@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from algoperf.records import trial_folder
 from algoperf.trial_config import TrialConfig
 
 
@@ -16,6 +18,10 @@ class Key(NamedTuple):
     framework: str
     study: int
     trial: int
+
+    def folder(self, experiment: Path) -> Path:
+        """Where its records lie in an experiment of several submissions."""
+        return trial_folder(experiment / self.submission, self.study, self.workload, self.framework, self.trial)
 
     def __str__(self) -> str:
         return f"{self.submission}/study_{self.study}/{self.workload}_{self.framework}/trial_{self.trial}"

@@ -5,17 +5,16 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from algoperf import registry
-from algoperf.data import preparation
 from algoperf.spec import Scale
 from algoperf.trial_config import EndReason, TrialConfig
-from algoperf_orchestrator import data_commands, verdict
+from algoperf_orchestrator import verdict
 from algoperf_orchestrator.launch import Ended, launch
 from algoperf_orchestrator.launch_options import Launch, Limits
 from algoperf_orchestrator.leases import Pool
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
 # A first step compiles; what has not come to its third by then hangs.
 _SILENCE_S = 600.0
+_POLL_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,11 @@ class Check:
 
     label: str
     config: TrialConfig
+
+    @property
+    def kind(self) -> tuple[str, str, str]:
+        """Submission, workload and framework: what it stands for."""
+        return self.label, self.config.workload, self.config.framework.value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +66,10 @@ class Found:
 
 
 def checks(plan: Plan) -> list[Check]:
-    """One for each submission and workload of a plan, with the point of its first trial."""
-    first: dict[tuple[str, str], Check] = {}
+    """One for each submission, workload and framework of a plan, with the point of its first trial."""
+    first: dict[tuple[str, str, str], Check] = {}
     for trial in plan.trials:
-        key = (trial.label, trial.config.workload)
-        if key not in first:
+        if trial.key[:3] not in first:
             config = replace(
                 trial.config,
                 scale=Scale.MINI,
@@ -79,32 +83,36 @@ def checks(plan: Plan) -> list[Check]:
                 .budget(plan.suite.rules)
                 .max_runtime_s,
             )
-            first[key] = Check(label=trial.label, config=config)
+            first[trial.key[:3]] = Check(label=trial.label, config=config)
     return list(first.values())
 
 
-def run(wanted: Sequence[Check], data_dir: Path, pool: Pool, limits: Limits) -> Iterator[Found]:
+def run(
+    wanted: Sequence[Check], data_dir: Path, pool: Pool, limits: Limits, is_stopped: Callable[[], bool]
+) -> Iterator[Found]:
     """Makes the checks, as many at once as the pool has shares, and yields what became of each.
 
     Args:
         wanted: the checks.
-        data_dir: where prepared data lies; mini data that is missing is made.
+        data_dir: where prepared data lies.
         pool: this machine's devices and cores; checks wait for those that are in use.
         limits: memory, as in trials.
+        is_stopped: is asked every second whether to stop.
+
+    Raises:
+        KeyboardInterrupt: it was to stop; the checks have left.
     """
-    for name in dict.fromkeys(check.config.workload for check in wanted):
-        spec = registry.workload_spec(name).at(Scale.MINI)
-        if preparation.status(spec, data_dir).state in ("missing", "unfinished"):
-            data_commands.prepare_if_needed(spec, data_dir)
     stop = threading.Event()
     with ThreadPoolExecutor(len(pool.shares)) as threads:
         limits = replace(limits, silence_s=_SILENCE_S)
-        futures = [threads.submit(_run, check, data_dir, pool, limits, stop) for check in wanted]
+        running = {threads.submit(_run, check, data_dir, pool, limits, stop) for check in wanted}
         try:
-            for future in as_completed(futures):
-                yield future.result()
+            while running:
+                ended, running = wait(running, _POLL_S, FIRST_COMPLETED)
+                if is_stopped():
+                    raise KeyboardInterrupt
+                yield from (one.result() for one in ended)
         finally:
-            # After Ctrl-C; else they have ended.
             stop.set()
 
 

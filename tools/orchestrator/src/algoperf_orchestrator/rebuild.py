@@ -8,8 +8,13 @@ from pathlib import Path
 from algoperf.records import RecordsError, read_trial
 from algoperf.trial_config import TrialConfig
 from algoperf_orchestrator import attempt, verdict
-from algoperf_orchestrator.ledger import NAME, Ledger
+from algoperf_orchestrator.ledger import Ledger
+from algoperf_orchestrator.ledger_file import NAME
 from algoperf_orchestrator.planned import PlannedTrial
+from algoperf_orchestrator.verdict import State, Verdict
+
+# What the infrastructure failed is tried again, with all attempts that are allowed.
+_OPEN = Verdict(state=State.PLANNED, reason="")
 
 
 def rebuild(experiment: Path) -> tuple[int, list[str]]:
@@ -30,16 +35,15 @@ def rebuild(experiment: Path) -> tuple[int, list[str]]:
         ledger.add(trials)
         for row in ledger.rows():
             folder = row.folder(experiment)
-            if (found := verdict.of_folder(folder) or _last_verdict(folder)) is not None:
-                ledger.settle(row.id, found, folder)
+            found = verdict.of_folder(folder) or _last_verdict(folder)
+            ledger.settle(row.id, found if found is not None and found.state.is_result else _OPEN, folder)
     return len(trials), problems
 
 
-def _last_verdict(folder: Path) -> verdict.Verdict | None:
+def _last_verdict(folder: Path) -> Verdict | None:
     """What the last supervisor wrote: a process that was killed for its memory leaves no other trace."""
     newest = attempt.read(folder)
-    found = newest and newest.verdict
-    return found if found and found.state.is_final else None
+    return None if newest is None else newest.verdict
 
 
 def _read(experiment: Path) -> tuple[list[PlannedTrial], list[str]]:

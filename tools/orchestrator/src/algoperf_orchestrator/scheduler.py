@@ -10,15 +10,12 @@ from pathlib import Path
 from algoperf_orchestrator import attempt, processes, verdict
 from algoperf_orchestrator.attempt import Attempt
 from algoperf_orchestrator.executors import Executor, Finished, Task
-from algoperf_orchestrator.ledger import Ledger, Owner, Row
+from algoperf_orchestrator.ledger import OWNER_SILENCE_S, Ledger, Owner, Row
 from algoperf_orchestrator.verdict import Cause, State, Verdict
 
-STOP_FACT = "stop requested"
 _POLL_S = 0.5
 _BEAT_S = 1.0
 _RECOVER_S = 5.0
-# An orchestrator on another machine beats every second; a minute bridges a slow network.
-_OWNER_SILENCE_S = 60.0
 # A trial whose folder another process has locked is looked at again after this time.
 _LOCKED_S = 2.0
 
@@ -90,10 +87,11 @@ class Scheduler:
     Args:
         place: where.
         ledger: which; see `Ledger.restrict`.
+        owner: as whom; see `Ledger.register`.
         executor: who runs the trials.
         policy: of retries.
         listener: is told `(trial, "started" | "continued" | "ended" | "retry", what came of it)`,
-            and once of a trial that waits for devices.
+            and once what a trial waits for.
         tick: is called every second or so.
     """
 
@@ -101,23 +99,23 @@ class Scheduler:
         self,
         place: Place,
         ledger: Ledger,
+        owner: int,
         executor: Executor,
         policy: Policy,
         listener: Listener = lambda row, event, verdict: None,
         tick: Callable[[], None] = lambda: None,
     ) -> None:
-        self._place, self._ledger, self._executor, self._policy = place, ledger, executor, policy
+        self._place, self._ledger, self._owner = place, ledger, owner
+        self._executor, self._policy = executor, policy
         self._listener, self._tick = listener, tick
         self._running: dict[int, _Followed] = {}
         self._is_waiting = False
-        self._started = time.time()
-        self._owner = ledger.register(executor.name)
 
     def run(self, stop: Callable[[], bool]) -> bool:
         """Runs until all is done, or until it is asked to stop and all trials have left. Returns whether all is done.
 
         Args:
-            stop: whether to stop; so does the fact `STOP_FACT` in the ledger.
+            stop: whether to stop; see also `Ledger.is_asked_to_stop`.
 
         Raises:
             OSError: the ledger cannot be written. Running trials are stopped, and can be continued.
@@ -133,7 +131,7 @@ class Scheduler:
                     next_recovery = now + _RECOVER_S
                 if now >= next_beat:
                     self._beat()
-                    is_stopping = is_stopping or stop() or self._is_told_to_stop()
+                    is_stopping = is_stopping or stop() or self._ledger.is_asked_to_stop(self._owner)
                     if is_stopping:
                         self._executor.stop(list(self._running))
                     next_beat = now + _BEAT_S
@@ -168,7 +166,7 @@ class Scheduler:
         row = None if self._is_waiting else self._ledger.next_planned()
         if row is not None:
             self._is_waiting = True
-            self._listener(row, "waits for devices that others use", None)
+            self._listener(row, f"waits for {self._executor.waits_for}", None)
 
     def _end_all(self, finished: Sequence[Finished]) -> None:
         for one in finished:
@@ -219,9 +217,6 @@ class Scheduler:
                 del self._running[trial]
                 self._end(followed.row, followed.number, _no_heartbeat(f"for {silence_s:.0f} s"))
 
-    def _is_told_to_stop(self) -> bool:
-        return (self._ledger.fact(STOP_FACT) or 0.0) > self._started
-
     # What others have left.
 
     def _recover(self) -> None:
@@ -230,7 +225,7 @@ class Scheduler:
         owners = self._ledger.owners() if others else {}
         for row in others:
             owner = None if row.owner is None else owners.get(row.owner)
-            if owner is None or not _lives(owner):
+            if owner is None or not owner.lives:
                 self._take_over(row, owner)
 
     def _take_over(self, row: Row, owner: Owner | None) -> None:
@@ -263,14 +258,9 @@ class Scheduler:
             self._listener(row, "continued", None)
 
 
-def _lives(owner: Owner) -> bool:
-    lives = attempt.is_alive(owner.host, owner.pid, owner.created)
-    return time.time() - owner.heartbeat < _OWNER_SILENCE_S if lives is None else lives
-
-
 def _is_over(newest: Attempt) -> bool:
     lives = attempt.is_alive(newest.host, newest.pid, newest.created)
-    return not (time.time() - newest.heartbeat < _OWNER_SILENCE_S if lives is None else lives)
+    return not (time.time() - newest.heartbeat < OWNER_SILENCE_S if lives is None else lives)
 
 
 def _no_heartbeat(detail: str) -> Verdict:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from algoperf_orchestrator import cost, kept_rules
-from algoperf_orchestrator.attempt import better, is_alive
+from algoperf_orchestrator.attempt import better
 from algoperf_orchestrator.ledger import Ledger
 from algoperf_orchestrator.verdict import State
 
@@ -27,7 +27,8 @@ _WATCH_S = 2.0
 _FILE_WIDTH = 200
 _ROWS = """
 SELECT submission, workload, framework, state, reason, count(*) AS trials,
-    sum(wall_s) AS wall_s, min(best) AS least, max(best) AS most,
+    sum(wall_s + CASE WHEN state = 'running' THEN max(heartbeat - started, 0) ELSE 0 END) AS wall_s,
+    min(best) AS least, max(best) AS most,
     config ->> '$.scale' AS scale, config ->> '$.max_runtime_s' AS max_runtime_s
 FROM trials GROUP BY submission, workload, framework, state, reason
 ORDER BY workload, submission, framework
@@ -55,7 +56,7 @@ class Cell:
     framework: str
     metric: str
     goal: str
-    target: float
+    target: float | None
     counts: dict[str, int] = field(default_factory=lambda: {state.value: 0 for state in State})
     failed: dict[str, int] = field(default_factory=dict)
     best: float | None = None
@@ -64,7 +65,9 @@ class Cell:
     @property
     def has_reached(self) -> bool:
         """Whether some trial has reached the target."""
-        return self.best is not None and better(self.best, self.target, self.goal) == self.best
+        if self.best is None or self.target is None:
+            return False
+        return better(self.best, self.target, self.goal) == self.best
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,14 +130,14 @@ def of(ledger: Ledger, experiment: Path) -> Status:
         key = (row["submission"], row["workload"], row["framework"])
         if key not in groups:
             facts = rules and rules.workloads.get(row["workload"])
-            metric, goal, target = (facts.metric, facts.goal, facts.target) if facts else ("", "min", float("nan"))
+            metric, goal, target = (facts.metric, facts.goal, facts.target) if facts else ("", "min", None)
             groups[key] = Cell(
                 submission=key[0], workload=key[1], framework=key[2], metric=metric, goal=goal, target=target
             )
         _add(groups[key], row, walls)
         counts[row["state"]] += row["trials"]
     running = [_running(row) for row in ledger.query(_RUNNING)]
-    alive = sum(bool(is_alive(owner.host, owner.pid, owner.created)) for owner in ledger.owners().values())
+    alive = sum(owner.lives for owner in ledger.owners().values())
     left_s = sum(group.left_s for group in groups.values())
     return Status(
         experiment=experiment,
@@ -193,7 +196,7 @@ def _cells(group: Cell) -> Iterator[str]:
         yield str(counts[state.value] or "")
     yield ", ".join(f"{count} {reason}" for reason, count in sorted(group.failed.items()))
     yield "" if group.best is None else f"{group.best:.4g}" + (" ✓" if group.has_reached else "")
-    yield f"{group.metric} {'≤' if group.goal == 'min' else '≥'} {group.target:.4g}"
+    yield "" if group.target is None else f"{group.metric} {'≤' if group.goal == 'min' else '≥'} {group.target:.4g}"
     yield duration(group.left_s) if group.left_s else ""
 
 

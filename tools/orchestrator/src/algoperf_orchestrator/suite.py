@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -80,6 +81,9 @@ class Suite:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; take at least 1.")
+        for name in ("frameworks", "workloads"):
+            if twice := [one for one, count in Counter(getattr(self, name)).items() if count > 1]:
+                raise ValueError(f"{name} names {twice[0]} twice; name each once.")
         if self.seed < 0:
             raise ValueError(f"--seed is {self.seed}; take one that is not negative.")
         if self.qualification and self.workloads:
@@ -96,7 +100,7 @@ def make_suite(file: Path | None, options: Mapping[str, Any]) -> Suite:
     Raises:
         ValueError: a key or a value is none; the sentence names it.
     """
-    given = {name: value for name, value in options.items() if value not in (None, (), {}, False)}
+    given = {name: value for name, value in options.items() if not (value in (None, (), {}) or value is False)}
     read = {} if file is None else _read(file)
     for name in ("submissions", "frameworks"):
         if name not in read and name not in given:
@@ -133,7 +137,7 @@ def _value(file: Path, key: str, value: Any) -> Any:
     if key == "slurm":
         if not isinstance(value, dict):
             raise _wrong(file, key, value, "a table")
-        return {name: one if isinstance(one, str) else json.dumps(one) for name, one in value.items()}
+        return {name: _text(file, name, one) for name, one in value.items()}
     if key == "tuning_search_space":
         # A path in a file is meant from where the file is.
         return file.parent / _checked(file, key, value, str)
@@ -152,7 +156,7 @@ def _list(file: Path, key: str, value: Any) -> Sequence[Any]:
 
 
 def _one_of(file: Path, key: str, value: Any, kind: type[StrEnum]) -> StrEnum:
-    if value not in set(kind):
+    if value not in list(kind):
         raise _wrong(file, key, value, f"one of {', '.join(kind)}")
     return kind(value)
 
@@ -162,6 +166,12 @@ def _checked(file: Path, key: str, value: Any, kind: type) -> Any:
     if type(value) is not kind:
         raise _wrong(file, key, value, {str: "a string", int: "a number", bool: "true or false"}[kind])
     return value
+
+
+def _text(file: Path, name: str, value: Any) -> str:
+    if not isinstance(value, str | int | float):
+        raise _wrong(file, f"slurm.{name}", value, "a string, a number, true or false")
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _wrong(file: Path, key: str, value: Any, expected: str) -> ValueError:

@@ -27,6 +27,11 @@ class State(enum.StrEnum):
         """Whether nothing more happens to the trial by itself."""
         return self not in (State.PLANNED, State.RUNNING)
 
+    @property
+    def is_result(self) -> bool:
+        """Whether the algorithm has achieved or failed something."""
+        return self in (State.DONE, State.FAILED_ALGORITHM)
+
 
 class Cause(enum.StrEnum):
     """Why an attempt ended without the trial saying how it ended."""

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import typer
 
-from algoperf_orchestrator import status as standing
+from algoperf_orchestrator.errors import INFRASTRUCTURE
+from algoperf_orchestrator.executors.choose import executor_of_jobs, executor_of_nothing
 from algoperf_orchestrator.launch import STDERR
 from algoperf_orchestrator.ledger import Ledger, Row
-from algoperf_orchestrator.scheduler import STOP_FACT
+from algoperf_orchestrator.scheduler import Place, Policy, Scheduler
 from algoperf_orchestrator.verdict import State
 
 # Trials that are run anew leave their folders here, which no reader of logs looks into.
@@ -52,17 +53,31 @@ def _tail(path: Path, lines: int) -> list[str]:
 def stop(experiment: Path) -> int:
     """Asks whoever works on an experiment to stop, and waits until they have. Returns the exit code."""
     with Ledger(experiment) as ledger:
-        ledger.set_fact(STOP_FACT, time.time())
+        ledger.ask_to_stop()
         typer.echo("Stopping: running trials save a checkpoint and leave.")
         deadline = time.monotonic() + _STOP_LIMIT_S
-        while time.monotonic() < deadline:
-            found = standing.of(ledger, experiment)
-            if not found.orchestrators:
-                typer.echo("Stopped; run the same `full-suite` command again to continue.")
-                return 0
+        while any(owner.lives for owner in ledger.owners().values()):
+            if time.monotonic() > deadline:
+                typer.echo(
+                    f"Trials are still running after {_STOP_LIMIT_S:.0f} s; look at `status {experiment}`.", err=True
+                )
+                return INFRASTRUCTURE
             time.sleep(_STOP_POLL_S)
-    typer.echo(f"Trials are still running after {_STOP_LIMIT_S:.0f} s; look at `status {experiment}`.", err=True)
-    return 3
+        _stop_orphans(experiment, ledger)
+    typer.echo("Stopped; run the same `full-suite` command again to continue.")
+    return 0
+
+
+def _stop_orphans(experiment: Path, ledger: Ledger) -> None:
+    """Stops what orchestrators that are gone have left running: above all jobs of SLURM, which outlive them."""
+    left = ledger.running()
+    if not left:
+        return
+    executor = executor_of_jobs(experiment) if any(row.handle for row in left) else executor_of_nothing()
+    # Nothing is to be started.
+    ledger.restrict(())
+    place = Place(experiment=experiment, data_dir=experiment)
+    Scheduler(place, ledger, ledger.register(executor.name), executor, Policy()).run(lambda: True)
 
 
 def retry(experiment: Path, wanted: Sequence[str], *, algorithm: bool) -> None:

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from algoperf.records import trial_folder
 from algoperf.trial_config import TrialConfig
-from algoperf_orchestrator.launch_options import Limits
+from algoperf_orchestrator.launch_options import Launch, Limits
+from algoperf_orchestrator.leases import Lease
 from algoperf_orchestrator.planned import Key
 from algoperf_orchestrator.sinks import SinkName
 from algoperf_orchestrator.verdict import Verdict
@@ -57,6 +59,32 @@ class Task:
     data_dir: Path
     command: Sequence[str] = ()
 
+    @property
+    def name(self) -> str:
+        """Of the attempt, good for a file."""
+        return f"{str(self.key).replace('/', '.')}.{self.number}"
+
+    @property
+    def folder(self) -> Path:
+        """Where the trial's records lie."""
+        config = self.config
+        return trial_folder(self.experiment, config.study, config.workload, config.framework.value, config.trial)
+
+    def launch(self, lease: Lease, limits: Limits, telemetry: Sequence[SinkName]) -> Launch:
+        """What the attempt's process is started with on leased devices; for the rest see `Resources`."""
+        return Launch(
+            config=self.config,
+            experiment=self.experiment,
+            data_dir=self.data_dir,
+            devices=lease.devices,
+            cores=lease.cores,
+            limits=limits,
+            number=self.number,
+            locks=lease.locks,
+            command=self.command,
+            telemetry=telemetry,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
@@ -74,10 +102,12 @@ class Executor(Protocol):
         name: as `--executor` has it.
         silence_s: seconds without a heartbeat after which a trial's host counts as gone; None where the end of
             a trial cannot be missed.
+        waits_for: why there is no room although it runs nothing.
     """
 
     name: str
     silence_s: float | None
+    waits_for: str
 
     def room(self, wanted: int) -> int:
         """How many of `wanted` tasks could be started now. What this takes hold of, the next `start` uses or frees."""

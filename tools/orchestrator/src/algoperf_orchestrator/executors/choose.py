@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import psutil
 
 from algoperf.spec import Scale
+from algoperf_orchestrator import telemetry
 from algoperf_orchestrator.environment import Devices, find_devices
-from algoperf_orchestrator.executors import Executor, Resources
+from algoperf_orchestrator.executors import Executor, Resources, slurm_options
 from algoperf_orchestrator.executors.local import LocalExecutor
+from algoperf_orchestrator.executors.slurm_options import SlurmOptions
 from algoperf_orchestrator.launch_options import Limits
-from algoperf_orchestrator.leases import Pool, make_pool
+from algoperf_orchestrator.leases import Pool, default_folder, make_pool
 from algoperf_orchestrator.sinks import SinkName
 from algoperf_orchestrator.suite import Suite
 
@@ -33,10 +32,18 @@ class Bounds:
     Attributes:
         memory_gib: memory of one trial; None: on this machine's CPU an even part of what is there, else no limit.
         silence_s: when a trial counts as hung; None: after two hours, at mini scale ten minutes.
+
+    Raises:
+        ValueError: a bound that no trial could keep.
     """
 
     memory_gib: float | None = None
     silence_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for option, value in (("--memory", self.memory_gib), ("--hang-after", self.silence_s)):
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{option} is {value:g}; give a number above 0, or leave it out.")
 
 
 def make_executor(suite: Suite, experiment: Path, bounds: Bounds, telemetry: Sequence[SinkName] = ()) -> Executor:
@@ -48,7 +55,8 @@ def make_executor(suite: Suite, experiment: Path, bounds: Bounds, telemetry: Seq
         OSError: a cluster does not answer.
     """
     memory = None if bounds.memory_gib is None else int(bounds.memory_gib * 2**30)
-    limits = Limits(memory_bytes=memory, silence_s=bounds.silence_s or _SILENCE_S[suite.scale])
+    silence_s = _SILENCE_S[suite.scale] if bounds.silence_s is None else bounds.silence_s
+    limits = Limits(memory_bytes=memory, silence_s=silence_s)
     resources = Resources(devices=suite.devices, cores=suite.cores, limits=limits, telemetry=telemetry)
     if suite.executor == "ray":
         from algoperf_orchestrator.executors.ray import RayExecutor
@@ -73,7 +81,7 @@ def _memory_bytes(devices: Devices, num_at_once: int, memory_gib: float | None) 
     if memory_gib is not None:
         return int(memory_gib * 2**30)
     # With GPUs the host's memory holds the data sets, and what a trial needs of it is not the algorithm's doing.
-    return None if devices.kind == "cuda" else int(psutil.virtual_memory().total * _MEMORY_PART / num_at_once)
+    return None if devices.kind == "cuda" else int(telemetry.memory_here().total * _MEMORY_PART / num_at_once)
 
 
 def _local(suite: Suite, bounds: Bounds, resources: Resources) -> LocalExecutor:
@@ -85,19 +93,24 @@ def _local(suite: Suite, bounds: Bounds, resources: Resources) -> LocalExecutor:
 
 def _slurm(suite: Suite, experiment: Path, resources: Resources) -> Executor:
     from algoperf_orchestrator.executors.slurm import SlurmExecutor
-    from algoperf_orchestrator.executors.slurm_options import SlurmOptions
 
-    known = {one.name for one in fields(SlurmOptions)} - {"folder", "extra"}
-    given: Mapping[str, Any] = {name: _value(text) for name, text in suite.slurm.items() if name in known}
-    extra = {name: text for name, text in suite.slurm.items() if name not in known}
-    if "setup" in given:
-        given = {**given, "setup": tuple(str(given["setup"]).split(";"))}
-    return SlurmExecutor(SlurmOptions(folder=experiment.resolve() / ".slurm", extra=extra, **given), resources)
+    return SlurmExecutor(slurm_options.parse(suite.slurm, _jobs(experiment)), resources)
 
 
-def _value(text: str) -> Any:
-    """A number or a truth value if the text is one."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+def executor_of_jobs(experiment: Path) -> Executor:
+    """One that follows and stops the jobs that an experiment has in a cluster.
+
+    Raises ValueError or ImportError as `make_executor` does.
+    """
+    from algoperf_orchestrator.executors.slurm import SlurmExecutor
+
+    return SlurmExecutor(SlurmOptions(folder=_jobs(experiment)), Resources())
+
+
+def executor_of_nothing() -> Executor:
+    """One that has no devices."""
+    return LocalExecutor(Pool(shares=(), folder=default_folder()), Limits())
+
+
+def _jobs(experiment: Path) -> Path:
+    return experiment.resolve() / ".slurm"

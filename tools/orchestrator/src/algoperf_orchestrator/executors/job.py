@@ -41,12 +41,11 @@ class Mailbox:
 
     Attributes:
         folder: of all jobs of an experiment.
-        trial, number: of the attempt.
+        name: of the attempt, the same whatever becomes of the ledger.
     """
 
     folder: Path
-    trial: int
-    number: int
+    name: str
 
     def clear(self) -> None:
         """Throws away what is there, before the job is submitted."""
@@ -80,11 +79,11 @@ class Mailbox:
 
     @property
     def _stop(self) -> Path:
-        return self.folder / f"trial-{self.trial}.{self.number}.stop"
+        return self.folder / f"{self.name}.stop"
 
     @property
     def _verdict(self) -> Path:
-        return self.folder / f"trial-{self.trial}.{self.number}.verdict.json"
+        return self.folder / f"{self.name}.verdict.json"
 
 
 def call_of(task: Task, resources: Resources, folder: Path, num_gpus: int, at_time_limit: Cause) -> dict[str, Any]:
@@ -99,7 +98,7 @@ def call_of(task: Task, resources: Resources, folder: Path, num_gpus: int, at_ti
     """
     limits = resources.limits
     call = {
-        "trial": task.trial,
+        "name": task.name,
         "number": task.number,
         "config": task.config.as_json(),
         "experiment": str(task.experiment.resolve()),
@@ -124,7 +123,7 @@ def run(call: Mapping[str, Any]) -> None:
     SIGTERM (the job is cancelled or preempted), SIGUSR2 (its time is nearly up) and the mailbox make
     the trial save a checkpoint and leave.
     """
-    mailbox = Mailbox(folder=Path(call["folder"]), trial=call["trial"], number=call["number"])
+    mailbox = Mailbox(folder=Path(call["folder"]), name=call["name"])
     mailbox.forget()
     received: list[int] = []
     for number in (signal.SIGTERM, signal.SIGUSR2):

@@ -11,7 +11,7 @@ from algoperf.records import RecordsError
 from algoperf_orchestrator import verdict
 from algoperf_orchestrator.executors import Finished, Task
 from algoperf_orchestrator.launch import launch
-from algoperf_orchestrator.launch_options import Launch, Limits
+from algoperf_orchestrator.launch_options import Limits
 from algoperf_orchestrator.leases import Lease, Pool
 from algoperf_orchestrator.sinks import SinkName
 from algoperf_orchestrator.verdict import Cause, Verdict
@@ -28,11 +28,13 @@ class LocalExecutor:
 
     name: str = "local"
     silence_s: float | None = None
+    waits_for: str = "devices that others use"
 
     def __init__(self, pool: Pool, limits: Limits, telemetry: Sequence[SinkName] = ()) -> None:
         self._pool, self._limits, self._telemetry = pool, limits, telemetry
         self._idle: list[Lease] = []
-        self._running: dict[int, tuple[threading.Thread, threading.Event]] = {}
+        # By trial and attempt: one that another orchestrator took over may come back before it has ended.
+        self._running: dict[tuple[int, int], tuple[threading.Thread, threading.Event]] = {}
         self._ended: queue.SimpleQueue[Finished] = queue.SimpleQueue()
 
     def room(self, wanted: int) -> int:
@@ -46,7 +48,7 @@ class LocalExecutor:
         for task in tasks:
             stop = threading.Event()
             thread = threading.Thread(target=self._run, args=(task, self._idle.pop(), stop), daemon=True)
-            self._running[task.trial] = thread, stop
+            self._running[task.trial, task.number] = thread, stop
             thread.start()
         self._free()
         return {}
@@ -59,15 +61,15 @@ class LocalExecutor:
             while True:
                 found.append(self._ended.get_nowait())
         for one in found:
-            thread, _ = self._running.pop(one.trial)
+            thread, _ = self._running.pop((one.trial, one.number))
             thread.join()
         return found
 
     def stop(self, trials: Sequence[int]) -> None:
         """Tells the threads."""
-        for trial in trials:
-            if trial in self._running:
-                self._running[trial][1].set()
+        for (trial, _), (_, stop) in self._running.items():
+            if trial in trials:
+                stop.set()
 
     def release(self, trials: Sequence[int]) -> None:
         """Ends them: their processes are this one's."""
@@ -79,7 +81,7 @@ class LocalExecutor:
 
     def close(self) -> None:
         """Stops what runs, and waits until it is gone."""
-        self.stop(list(self._running))
+        self.stop([trial for trial, _ in self._running])
         for thread, _ in self._running.values():
             thread.join()
         self._free()
@@ -96,19 +98,8 @@ class LocalExecutor:
         self._ended.put(Finished(trial=task.trial, number=task.number, verdict=found))
 
     def _attempt(self, task: Task, lease: Lease, stop: threading.Event) -> Verdict:
-        what = Launch(
-            config=task.config,
-            experiment=task.experiment,
-            data_dir=task.data_dir,
-            devices=lease.devices,
-            cores=lease.cores,
-            limits=self._limits,
-            number=task.number,
-            locks=lease.locks,
-            command=task.command,
-            telemetry=self._telemetry,
-        )
         try:
+            what = task.launch(lease, self._limits, self._telemetry)
             return launch(what, lambda event, facts: None, stop).verdict
         except RecordsError as error:
             return verdict.of_cause(Cause.LOCKED, str(error))

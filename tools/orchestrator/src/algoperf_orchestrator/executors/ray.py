@@ -19,7 +19,7 @@ from typing import Any
 
 from algoperf_orchestrator import attempt, verdict
 from algoperf_orchestrator.executors import Finished, Resources, Task
-from algoperf_orchestrator.executors.ray_task import Node, Order, Share, folder_of, ray_package, run_task
+from algoperf_orchestrator.executors.ray_task import Node, Order, Share, ray_package, run_task
 from algoperf_orchestrator.verdict import Cause, Verdict
 
 # Tasks that wait in Ray, so that no device is idle until the orchestrator looks again.
@@ -129,6 +129,7 @@ class RayExecutor:
 
     name: str = "ray"
     silence_s: float | None = 120.0
+    waits_for: str = "room in the cluster"
 
     def __init__(self, resources: Resources, address: str | None = None, leases: Path | None = None) -> None:
         self._resources, self._leases = resources, leases
@@ -164,7 +165,7 @@ class RayExecutor:
         for task in tasks:
             task = replace(task, experiment=task.experiment.absolute(), data_dir=task.data_dir.absolute())
             # The name is this executor's own, so that no file from before stops anything.
-            stop = folder_of(task) / f".stop.{self._id}.{task.number}"
+            stop = task.folder / f".stop.{self._id}.{task.number}"
             order = Order(
                 task=task,
                 share=self.share,
@@ -227,7 +228,7 @@ def _nodes() -> list[Node]:
 
 
 def _stop(ref: Any, running: _Running) -> None:
-    newest = attempt.read(running.order.folder)
+    newest = attempt.read(running.order.task.folder)
     if newest is not None and newest.number == running.order.task.number:
         # A full disk must not keep a trial running; the exception that Ray throws in it is the second-best way.
         with suppress(OSError):
@@ -249,7 +250,7 @@ def _verdict(ref: Any, order: Order) -> Verdict:
     except exceptions.RayTaskError as error:
         return verdict.of_cause(Cause.NOT_STARTED, str(error).strip().splitlines()[-1])
     except exceptions.RayError as error:
-        newest = attempt.read(order.folder)
+        newest = attempt.read(order.task.folder)
         if newest is not None and newest.number == order.task.number and newest.verdict is not None:
             return newest.verdict
         # The node lives if it could tell that the process died.

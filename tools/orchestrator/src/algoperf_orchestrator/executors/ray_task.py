@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from algoperf.records import RecordsError, trial_folder
+from algoperf.records import RecordsError
 from algoperf_orchestrator import verdict
 from algoperf_orchestrator.environment import Devices, find_devices
 from algoperf_orchestrator.executors import Task
 from algoperf_orchestrator.launch import launch
-from algoperf_orchestrator.launch_options import Launch, Limits
+from algoperf_orchestrator.launch_options import Limits
 from algoperf_orchestrator.leases import Lease, Pool, default_folder
 from algoperf_orchestrator.sinks import SinkName
 from algoperf_orchestrator.verdict import Cause
@@ -83,17 +83,6 @@ class Order:
     leases: Path | None
     stop: Path
 
-    @property
-    def folder(self) -> Path:
-        """Where the trial's records lie."""
-        return folder_of(self.task)
-
-
-def folder_of(task: Task) -> Path:
-    """Where the records of a task's trial lie."""
-    config = task.config
-    return trial_folder(task.experiment, config.study, config.workload, config.framework.value, config.trial)
-
 
 def ray_package() -> Any:
     """Ray. Raises ImportError with the way to install it if it is not there."""
@@ -113,23 +102,11 @@ def run_task(order: Order) -> dict[str, Any]:
     """
     _undo_settings()
     stop = threading.Event()
-    with _listen(order.stop, stop), _lease(order, stop) as lease, _guard(order.folder):
+    with _listen(order.stop, stop), _lease(order, stop) as lease, _guard(order.task.folder):
         if lease is None:
             return verdict.of_cause(Cause.STOPPED, "before it had begun").as_json()
-        task = order.task
-        what = Launch(
-            config=task.config,
-            experiment=task.experiment,
-            data_dir=task.data_dir,
-            devices=lease.devices,
-            cores=lease.cores,
-            limits=order.limits,
-            number=task.number,
-            locks=lease.locks,
-            command=task.command,
-            telemetry=order.telemetry,
-        )
         try:
+            what = order.task.launch(lease, order.limits, order.telemetry)
             return launch(what, lambda event, facts: None, stop).verdict.as_json()
         except RecordsError as error:
             return verdict.of_cause(Cause.LOCKED, str(error)).as_json()

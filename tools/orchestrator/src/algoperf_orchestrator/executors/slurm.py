@@ -21,7 +21,6 @@ from typing import Any
 import submitit
 from submitit.core.utils import FailedSubmissionError, UncompletedJobError
 
-from algoperf.records import trial_folder
 from algoperf_orchestrator import attempt, verdict
 from algoperf_orchestrator.executors import Finished, Resources, Task
 from algoperf_orchestrator.executors.job import Mailbox, call_of, run
@@ -79,6 +78,7 @@ class SlurmExecutor:
     name: str = "slurm"
     # Jobs that wait in the queue again are silent too; this executor sees the difference.
     silence_s: float | None = None
+    waits_for: str = "SLURM, whose controller does not answer; see `scontrol ping`"
 
     def __init__(self, options: SlurmOptions, resources: Resources, patience: Patience | None = None) -> None:
         if shutil.which("sbatch") is None or shutil.which("srun") is None:
@@ -151,7 +151,7 @@ class SlurmExecutor:
         return call_of(task, self._resources, self._folder, num_gpus(config, self._resources, options), at_time_limit)
 
     def _mailbox(self, task: Task) -> Mailbox:
-        return Mailbox(folder=self._folder, trial=task.trial, number=task.number)
+        return Mailbox(folder=self._folder, name=task.name)
 
     def wait(self, timeout_s: float) -> Sequence[Finished]:
         """Looks for verdicts, and every few seconds at the queue."""
@@ -235,9 +235,7 @@ class SlurmExecutor:
         return None
 
     def _silence_s(self, job: _Job, is_running: bool, now: float) -> float:
-        config = job.task.config
-        framework = config.framework.value
-        newest = attempt.read(trial_folder(job.task.experiment, config.study, config.workload, framework, config.trial))
+        newest = attempt.read(job.task.folder)
         beat = newest.heartbeat if newest is not None and newest.number == job.task.number else None
         if beat is None or beat != job.heartbeat[0] or not is_running:
             job.heartbeat = beat, now

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,50 @@ class SlurmOptions:
     max_jobs: int = 1000
     setup: tuple[str, ...] = ()
     extra: Mapping[str, str] = field(default_factory=dict)
+
+
+# The least that some options may be.
+_LEAST = {"gpus_per_node": 0, "array_parallelism": 1, "max_jobs": 1}
+# A job that is told to leave before it has begun to train would never get anywhere.
+_LEAST_TIME_S = 600.0
+
+
+def parse(given: Mapping[str, str], folder: Path) -> SlurmOptions:
+    """Options as a person writes them: fields of `SlurmOptions`, or options of `sbatch`.
+
+    Args:
+        given: by name, as text.
+        folder: of the jobs.
+
+    Raises:
+        ValueError: a value cannot be meant; the sentence says what could.
+    """
+    known = {one.name for one in fields(SlurmOptions)} - {"folder", "extra"}
+    values: Mapping[str, Any] = {name: _value(name, text) for name, text in given.items() if name in known}
+    extra = {name: text for name, text in given.items() if name not in known}
+    return SlurmOptions(folder=folder, extra=extra, **values)
+
+
+def _value(name: str, text: str) -> Any:
+    if name == "setup":
+        return tuple(text.split(";"))
+    if name == "exclusive":
+        if text not in ("true", "false"):
+            raise _wrong(name, text, "true or false")
+        return text == "true"
+    if name == "max_time_s":
+        if not text.isdecimal() or int(text) < _LEAST_TIME_S:
+            raise _wrong(name, text, f"whole seconds, at least {_LEAST_TIME_S:.0f}")
+        return float(text)
+    if name in _LEAST:
+        if not text.isdecimal() or int(text) < _LEAST[name]:
+            raise _wrong(name, text, f"a whole number, at least {_LEAST[name]}")
+        return int(text)
+    return text
+
+
+def _wrong(name: str, text: str, expected: str) -> ValueError:
+    return ValueError(f"The option {name} of SLURM is {text!r}; give {expected}.")
 
 
 @dataclass(frozen=True, kw_only=True)

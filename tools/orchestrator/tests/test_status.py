@@ -1,0 +1,40 @@
+"""What `status` says of an experiment."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from ledgers import planned
+
+from algoperf_orchestrator import status
+from algoperf_orchestrator.attempt import Attempt
+from algoperf_orchestrator.ledger import Ledger
+
+
+def test_the_time_that_is_left_shrinks_while_a_trial_runs(tmp_path: Path) -> None:
+    """A trial whose budget is 20 s has run for 15."""
+    with Ledger(tmp_path, create=True) as ledger:
+        ledger.add(planned(1))
+        ledger.restrict(planned(1))
+        row, owner = ledger.next_planned(), ledger.register("local")
+        assert row is not None
+        ledger.claim(row, owner)
+        assert status.of(ledger, tmp_path).left_s == pytest.approx(20, abs=0.1)
+        now = time.time()
+        ledger.beat(owner, {row.id: Attempt(number=1, started=now - 15, heartbeat=now)})
+        assert status.of(ledger, tmp_path).left_s == pytest.approx(5, abs=0.1)
+
+
+def test_without_rules_there_is_no_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Ledger(tmp_path, create=True) as ledger:
+        ledger.add(planned(1))
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    status.show(tmp_path, as_json=True, watch=False)
+    (group,) = json.loads(capsys.readouterr().out, parse_constant=refuse)["groups"]
+    assert group["target"] is None
+    status.show(tmp_path, as_json=False, watch=False)
+    assert "0 of 1 trials have ended" in capsys.readouterr().out
