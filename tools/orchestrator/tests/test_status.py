@@ -26,6 +26,21 @@ def test_the_time_that_is_left_shrinks_while_a_trial_runs(tmp_path: Path) -> Non
         assert status.of(ledger, tmp_path).left_s == pytest.approx(5, abs=0.1)
 
 
+def test_what_waits_in_a_queue_is_not_at_work(tmp_path: Path) -> None:
+    with Ledger(tmp_path, create=True) as ledger:
+        ledger.add(planned(3))
+        ledger.restrict(planned(3))
+        owner = ledger.register("slurm")
+        for row in ledger.rows():
+            ledger.claim(row, owner)
+        found = status.of(ledger, tmp_path)
+        assert (found.num_queued, found.left_s) == (3, pytest.approx(60))
+        ledger.beat(owner, {row.id: Attempt(number=1) for row in ledger.rows()[:2]})
+        found = status.of(ledger, tmp_path)
+    assert (found.num_queued, found.left_s) == (1, pytest.approx(30, abs=0.1))
+    assert "3 running (1 of them in a queue)" in status.summary(found)
+
+
 def test_without_rules_there_is_no_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Ledger(tmp_path, create=True) as ledger:
         ledger.add(planned(1))

@@ -28,6 +28,8 @@ from algoperf_orchestrator.verdict import State, Verdict
 
 # An orchestrator on another machine beats every second; a minute bridges a slow network.
 OWNER_SILENCE_S = 60.0
+# The phase of a trial that was handed to an executor, and of which nothing has been heard.
+STARTING = "starting"
 _STOP = "stop requested"
 
 
@@ -127,7 +129,7 @@ class Ledger(LedgerFile):
         with self.transaction():
             changed = self._db.execute(
                 "UPDATE trials SET state = 'running', reason = '', detail = '', owner = ?, handle = ?, "
-                "attempts = attempts + 1, started = ?, heartbeat = ?, ended = NULL, phase = 'starting' "
+                f"attempts = attempts + 1, started = ?, heartbeat = ?, ended = NULL, phase = '{STARTING}' "
                 "WHERE id = ? AND state = 'planned' AND attempts = ?",
                 (owner, handle, now, now, row.id, row.attempts),
             ).rowcount

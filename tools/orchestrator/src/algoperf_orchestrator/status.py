@@ -6,7 +6,7 @@ import json
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import typer
 
 from algoperf_orchestrator import cost, kept_rules
 from algoperf_orchestrator.attempt import better
-from algoperf_orchestrator.ledger import Ledger
+from algoperf_orchestrator.ledger import STARTING, Ledger
 from algoperf_orchestrator.verdict import State
 
 if TYPE_CHECKING:
@@ -100,10 +100,16 @@ class Status:
         """Those that nothing more happens to."""
         return sum(count for state, count in self.counts.items() if State(state).is_final)
 
+    @property
+    def num_queued(self) -> int:
+        """Running trials of which nothing has been heard: a cluster's scheduler has them."""
+        return _num_queued(self.running)
+
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
         return {
             **vars(self),
+            "num_queued": self.num_queued,
             "experiment": str(self.experiment),
             "groups": [{**vars(group), "has_reached": group.has_reached} for group in self.groups],
         }
@@ -145,7 +151,7 @@ def of(ledger: Ledger, experiment: Path) -> Status:
         running=running,
         orchestrators=alive,
         counts=counts,
-        left_s=left_s / max(len(running), 1) if alive else None,
+        left_s=left_s / max(len(running) - _num_queued(running), 1) if alive else None,
     )
 
 
@@ -159,6 +165,10 @@ def _add(group: Cell, row: sqlite3.Row, walls: Mapping[cost.Kind, float]) -> Non
         kind = cost.Kind(group.workload, group.framework, row["scale"], row["max_runtime_s"])
         whole_s = walls.get(kind, row["max_runtime_s"]) * row["trials"]
         group.left_s += max(whole_s - row["wall_s"], 0.0)
+
+
+def _num_queued(running: Sequence[Mapping[str, Any]]) -> int:
+    return sum(row["phase"] == STARTING for row in running)
 
 
 def _running(row: sqlite3.Row) -> dict[str, Any]:
@@ -203,8 +213,9 @@ def _cells(group: Cell) -> Iterator[str]:
 def summary(status: Status) -> str:
     """The experiment in a line."""
     parts = [f"{status.num_final} of {status.num_trials} trials have ended"]
-    if status.counts[State.RUNNING.value]:
-        parts.append(f"{status.counts[State.RUNNING.value]} running")
+    if status.running:
+        queued = f" ({status.num_queued} of them in a queue)" if status.num_queued else ""
+        parts.append(f"{len(status.running)} running{queued}")
     if status.left_s:
         end = time.strftime("%a %H:%M", time.localtime(time.time() + status.left_s))
         parts.append(f"at most about {duration(status.left_s)} left (until {end})")
