@@ -1,11 +1,13 @@
 """What `status` says of an experiment."""
 
+import io
 import json
 import time
 from pathlib import Path
 
 import pytest
 from ledgers import planned
+from rich.console import Console
 
 from algoperf_orchestrator import status
 from algoperf_orchestrator.attempt import Attempt
@@ -39,6 +41,27 @@ def test_what_waits_in_a_queue_is_not_at_work(tmp_path: Path) -> None:
         found = status.of(ledger, tmp_path)
     assert (found.num_queued, found.left_s) == (1, pytest.approx(30, abs=0.1))
     assert "3 running (1 of them in a queue)" in status.summary(found)
+
+
+def test_a_terminal_of_80_columns_shows_names(tmp_path: Path) -> None:
+    group = status.Cell(
+        submission="shampoo_pytorch",
+        workload="librispeech_deepspeech",
+        framework="pytorch",
+        metric="wer",
+        goal="min",
+        target=0.119936,
+        counts={"done": 11, "running": 2, "planned": 1, "failed(algorithm)": 1, "failed(infrastructure)": 0},
+        failed={"memory": 1},
+        best=0.1187,
+        left_s=7200.0,
+    )
+    found = status.Status(experiment=tmp_path, groups=[group], running=[], orchestrators=1, counts={}, left_s=7200.0)
+    console = Console(width=80, file=io.StringIO())
+    console.print(status.view(found, 80))
+    lines = console.file.getvalue().splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert lines[1].split() == "librispeech shampoo_pyt 11 of 15 2 1 memory 0.1187 ✓ ≤ 0.1199 2.0 h".split()
 
 
 def test_without_rules_there_is_no_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

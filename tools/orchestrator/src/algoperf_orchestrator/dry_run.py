@@ -74,7 +74,7 @@ def _table(plan: Plan) -> Table:
     (ruleset,) = plan.rules.rulesets.values()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("workload", overflow="fold")
-    for name in ("trials", "budget each (s)", "target"):
+    for name in ("trials", "budget (s)", "target"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, facts in plan.rules.workloads.items():
         number = len(plan.entries) * ruleset.studies * ruleset.trials

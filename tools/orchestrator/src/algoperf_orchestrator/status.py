@@ -6,7 +6,7 @@ import json
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _WATCH_S = 2.0
 # What goes to a file or a pipe is not broken to fit a screen.
 _FILE_WIDTH = 200
+# In fewer columns a name is worth more than what can be looked up.
+_NARROW = 110
+_WHOLE = ("done", "running", "best", "target", "left")
 _ROWS = """
 SELECT submission, workload, framework, state, reason, count(*) AS trials,
     sum(wall_s + CASE WHEN state = 'running' THEN max(heartbeat - started, 0) ELSE 0 END) AS wall_s,
@@ -175,39 +178,44 @@ def _running(row: sqlite3.Row) -> dict[str, Any]:
     return {**dict(row), "devices": json.loads(row["devices"])}
 
 
-def view(status: Status) -> Group:
-    """A table of the groups, and a line below that sums them up."""
+def view(status: Status, width: int) -> Group:
+    """A table of the groups that fits so many columns, and a line below that sums them up."""
     from rich.console import Group
     from rich.text import Text
 
-    return Group(_table(status), Text(summary(status)))
+    return Group(_table(status, width), Text(summary(status)))
 
 
-def _table(status: Status) -> Table:
+def _table(status: Status, width: int) -> Table:
     from rich.table import Table
 
+    rows = [_cells(group, is_narrow=width < _NARROW) for group in status.groups]
     found = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("workload", "submission", "framework"):
-        found.add_column(name, overflow="fold")
-    for name in ("done", "running", "planned", "failed"):
-        found.add_column(name, justify="right")
-    found.add_column("best", justify="right", no_wrap=True)
-    found.add_column("target", justify="right", no_wrap=True)
-    found.add_column("time left", justify="right", no_wrap=True)
-    for group in status.groups:
-        found.add_row(*_cells(group))
+    # What says nothing of any of them leaves its room to the others.
+    names = [name for name in (rows[0] if rows else ()) if any(row[name] for row in rows)]
+    for name in names:
+        is_text = name in ("workload", "submission", "framework")
+        found.add_column(name, justify="left" if is_text else "right", overflow="fold", no_wrap=name in _WHOLE)
+    for row in rows:
+        found.add_row(*(row[name] for name in names))
     return found
 
 
-def _cells(group: Cell) -> Iterator[str]:
-    counts = group.counts
-    yield from (group.workload, group.submission, group.framework)
-    for state in (State.DONE, State.RUNNING, State.PLANNED):
-        yield str(counts[state.value] or "")
-    yield ", ".join(f"{count} {reason}" for reason, count in sorted(group.failed.items()))
-    yield "" if group.best is None else f"{group.best:.4g}" + (" ✓" if group.has_reached else "")
-    yield "" if group.target is None else f"{group.metric} {'≤' if group.goal == 'min' else '≥'} {group.target:.4g}"
-    yield duration(group.left_s) if group.left_s else ""
+def _cells(group: Cell, *, is_narrow: bool) -> dict[str, str]:
+    sign = "≤" if group.goal == "min" else "≥"
+    return {
+        "workload": group.workload,
+        "submission": group.submission,
+        "framework": "" if is_narrow else group.framework,
+        "done": f"{group.counts[State.DONE.value]} of {sum(group.counts.values())}",
+        "running": str(group.counts[State.RUNNING.value] or ""),
+        "failed": ", ".join(f"{count} {reason}" for reason, count in sorted(group.failed.items())),
+        "best": "" if group.best is None else f"{group.best:.4g}" + (" ✓" if group.has_reached else ""),
+        "target": ""
+        if group.target is None
+        else f"{'' if is_narrow else group.metric} {sign} {group.target:.4g}".lstrip(),
+        "left": duration(group.left_s) if group.left_s else "",
+    }
 
 
 def summary(status: Status) -> str:
@@ -239,7 +247,8 @@ def show(experiment: Path, *, as_json: bool, watch: bool) -> None:
     elif watch and sys.stdout.isatty():
         _watch(experiment)
     else:
-        _console().print(view(read(experiment)))
+        console = _console()
+        console.print(view(read(experiment), console.width))
 
 
 def _watch(experiment: Path) -> None:
@@ -248,7 +257,7 @@ def _watch(experiment: Path) -> None:
     with Live(console=_console(), auto_refresh=False, screen=False) as live:
         while True:
             found = read(experiment)
-            live.update(view(found), refresh=True)
+            live.update(view(found, live.console.width), refresh=True)
             if found.num_final == found.num_trials:
                 return
             time.sleep(_WATCH_S)

@@ -66,7 +66,8 @@ class SuiteView:
         """Draws the table anew, unless it is new."""
         now = time.monotonic()
         if self._live is not None and (at_once or now >= self._next):
-            self._live.update(status.view(status.of(self._ledger, self._experiment)), refresh=True)
+            found = status.of(self._ledger, self._experiment)
+            self._live.update(status.view(found, self._live.console.width), refresh=True)
             self._next = now + _REFRESH_S
 
 
