@@ -61,7 +61,7 @@ def test_a_terminal_of_80_columns_shows_names(tmp_path: Path) -> None:
     console.print(status.view(found, 80))
     lines = console.file.getvalue().splitlines()
     assert all(len(line) <= 80 for line in lines)
-    assert lines[1].split() == "librispeech shampoo_pyt 11 of 15 2 1 memory 0.1187 ✓ ≤ 0.1199 2.0 h".split()
+    assert lines[1].split() == "librispeech_ shampoo_py 11 of 15 2 1 memory 0.1187 ✓ ≤ 0.1199 2.0 h".split()
 
 
 def test_without_rules_there_is_no_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -202,6 +202,7 @@ def _table(status: Status, width: int) -> Table:
 
 
 def _cells(group: Cell, *, is_narrow: bool) -> dict[str, str]:
+    metric = "" if is_narrow else f"{group.metric} "
     sign = "≤" if group.goal == "min" else "≥"
     return {
         "workload": group.workload,
@@ -211,9 +212,7 @@ def _cells(group: Cell, *, is_narrow: bool) -> dict[str, str]:
         "running": str(group.counts[State.RUNNING.value] or ""),
         "failed": ", ".join(f"{count} {reason}" for reason, count in sorted(group.failed.items())),
         "best": "" if group.best is None else f"{group.best:.4g}" + (" ✓" if group.has_reached else ""),
-        "target": ""
-        if group.target is None
-        else f"{'' if is_narrow else group.metric} {sign} {group.target:.4g}".lstrip(),
+        "target": "" if group.target is None else f"{metric}{sign} {group.target:.4g}",
         "left": duration(group.left_s) if group.left_s else "",
     }
 
