@@ -1,10 +1,13 @@
 """What ends a trial, and what a submission may do wrong."""
 
 import math
+import os
 import re
+from pathlib import Path
 
 import pytest
 
+from algoperf import record_files
 from algoperf.clock import Account, WallClock
 from algoperf.data import Batches
 from algoperf.records import RecordsError, read_trial
@@ -137,6 +140,27 @@ def test_a_jax_optimizer_state_must_be_a_pair(make_trial):
 def test_a_submissions_own_file_error_is_its_error(make_trial, framework):
     patch = "def init_optimizer_state(*arguments):\n    open('/nowhere/at/all')"
     assert make_trial(framework, patch=patch).run().end_reason is EndReason.ERROR
+
+
+def test_a_file_error_of_ours_is_ours_wherever_the_submission_lies(make_trial, framework):
+    """Above us, and above the libraries: in a project that has its environment in it."""
+    trial = make_trial(framework)
+    above = Path(os.path.commonpath([record_files.__file__, pytest.__file__])) / "submission.py"
+    object.__setattr__(trial.submission, "path", above)
+
+    def read(position):
+        record_files.write_atomic(Path("/nowhere/at/all"), "")
+
+    trial.workload.dataset.train = lambda *arguments: Batches(read)
+    assert trial.run().end_reason is EndReason.INFRASTRUCTURE
+
+
+def test_it_leaves_at_a_step_and_goes_on(make_trial, framework):
+    for step in (2, 3):
+        trial = make_trial(framework)
+        trial._leave_at = step
+        assert trial.run() is None
+        assert trial._state.global_step == step
 
 
 def test_data_that_cannot_be_read_is_no_error_of_the_submission(make_trial, framework):

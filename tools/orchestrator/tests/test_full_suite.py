@@ -142,6 +142,15 @@ def test_each_framework_has_its_own_preflight(tmp_path: Path) -> None:
         assert check.kind == ("nadamw", "toy", "pytorch")
 
 
+def test_a_preflight_of_several_processes(cli: Cli, tmp_path: Path) -> None:
+    require(Framework.PYTORCH)
+    options = {"trials": 1, "max_steps": 3, "devices": 2, "ruleset": "external", "cores": 2}
+    command = suites.suite_arguments(tmp_path / "e", "adamw", Framework.PYTORCH, studies=1, report=False, **options)
+    result = cli(*command)
+    assert result.code == 0, result.err
+    assert "1 of 1  adamw, toy in pytorch: ok" in result.out
+
+
 @pytest.mark.parametrize("how", ["stop", "SIGTERM"])
 def test_a_preflight_can_be_stopped(cli: Cli, tmp_path: Path, submission: Callable[..., Path], how: str) -> None:
     experiment, log = tmp_path / "e", tmp_path / "log"

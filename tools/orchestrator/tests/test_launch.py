@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from algoperf import registry, study
 from algoperf.records import RecordsError
 from algoperf.spec import Framework, Scale
-from algoperf_orchestrator import attempt, processes, verdict
+from algoperf_orchestrator import attempt, processes, verdict, watch
 from algoperf_orchestrator.environment import Devices
 from algoperf_orchestrator.launch import Ended, launch
 from algoperf_orchestrator.launch_options import Launch, Limits
@@ -124,6 +124,31 @@ def test_children_count_as_well(run: Callable[..., Ended]) -> None:
     )
     assert ended.verdict.reason == "memory"
     assert not marked(folder(run))
+
+
+def test_what_children_share_counts_once(run: Callable[..., Ended]) -> None:
+    """Workers of a submission that hold the same 200 MiB: eight times as much, to whoever looks in haste."""
+    forks = "[os.fork() or (time.sleep(4), os._exit(0)) for _ in range(7)]"
+    ended = run(
+        f"held = b'x' * {200 * MIB}; say({STARTED}); {forks}; time.sleep(4); say({ENDED})", memory_bytes=500 * MIB
+    )
+    assert ended.verdict.state is State.DONE
+
+
+def test_who_has_told_its_result_may_hang(run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_LEAVE_S", 1.0)
+    ended = run(f"say({STARTED}); say({ENDED}); time.sleep(600)", silence_s=0.5, memory_bytes=2**40)
+    assert (ended.verdict.state, ended.verdict.reason) == (State.DONE, "budget")
+    assert not marked(folder(run))
+
+
+def test_the_best_metric_outlives_the_attempt(run: Callable[..., Ended]) -> None:
+    row = {"event": "evaluated", "global_step": 1, "accumulated_submission_time": 1.0, "validation/accuracy": 0.7}
+    run(f"say({STARTED}); say({row})")
+    run(f"say({STARTED})")
+    told = attempt.read(folder(run))
+    assert told is not None
+    assert told.best == 0.7
 
 
 FORK = """

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,13 @@ def test_a_lock_of_another_user_is_opened_without_making_it(tmp_path: Path, monk
     again = one_share(tmp_path).take()
     assert again is not None
     again.release()
+
+
+def test_who_is_to_stop_takes_nothing(tmp_path: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(KeyboardInterrupt), one_share(tmp_path).wait(stop):
+        pytest.fail("it has a lease")
 
 
 def test_more_than_there_is(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -183,6 +184,18 @@ def test_a_full_disk_leaves_the_ledger_as_it_was(ledger: Ledger) -> None:
     assert [vars(row) for row in ledger.rows()] == before
     ledger._db.execute("PRAGMA max_page_count = 100000")
     assert ledger.add(planned(4)) == 1
+
+
+def test_many_may_begin_at_once(tmp_path: Path) -> None:
+    def begin(folder: Path) -> int:
+        with Ledger(folder, create=True) as ledger:
+            return ledger.register("local")
+
+    with ThreadPoolExecutor(3) as threads:
+        for number in range(60):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            assert sorted(threads.map(begin, [folder] * 3)) == [1, 2, 3]
 
 
 def test_two_processes_share_the_trials(tmp_path: Path) -> None:

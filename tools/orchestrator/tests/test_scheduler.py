@@ -198,6 +198,20 @@ def test_a_result_that_nobody_wrote_down_is_not_made_again(
     assert row.id not in [task.trial for task in executor.started]
 
 
+@pytest.mark.parametrize("is_running", [False, True])
+def test_damaged_records_stop_no_other_trial(
+    run: Callable[..., bool], ledger: Ledger, tmp_path: Path, is_running: bool
+) -> None:
+    row = leave_running(ledger) if is_running else ledger.next_planned()
+    assert row is not None
+    row.folder(tmp_path).mkdir(parents=True)
+    (row.folder(tmp_path) / "trial.json").write_text('{"conf')
+    assert run(Obedient(lambda task: DONE))
+    assert states(ledger) == [("failed(infrastructure)", "bad input"), *[("done", "reached")] * 3]
+    (detail,) = ledger.query("SELECT detail FROM trials WHERE id = ?", (row.id,))[0]
+    assert "trial.json" in detail
+
+
 def test_a_trial_of_another_host_is_left_alone_while_its_heart_beats(
     run: Callable[..., bool], ledger: Ledger, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from algoperf import submission
 from algoperf.records import TrialRecords
 from algoperf.spec import Framework, Scale, TuningRuleset
 from algoperf_orchestrator import archive, verdict
@@ -45,7 +46,12 @@ def make_experiment(folder: Path, seconds: dict[str, float], code: Path) -> Path
             assert number is not None
             records = TrialRecords(row.folder(folder))
             row.folder(folder).mkdir(parents=True)
-            records.start(row.config.as_json(), {"submission_sha256": ""}, 0, [])
+            records.start(
+                row.config.as_json(),
+                {"submission_files": [], "submission_sha256": submission.content_hash(folder, ())},
+                0,
+                [],
+            )
             for step, value in ((1, 0.1), (2, 1.0)):
                 time_s = seconds[row.key.submission] * step / 2
                 times = {"score": time_s, "accumulated_submission_time": time_s}

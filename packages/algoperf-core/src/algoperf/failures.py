@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sysconfig
 import traceback
 from pathlib import Path
 
@@ -33,8 +34,12 @@ def end_reason(error: Exception, backend: Backend, submission: Submission) -> En
 
 def _raised_in(submission: Submission, error: Exception) -> bool:
     """Whether the submission, rather than the harness that it called, met the error."""
-    ours, theirs = str(Path(__file__).parent), str(submission.path.parent)
+    # Libraries may lie below the submission's folder, and so may we: the innermost folder says whose a file is.
+    libraries = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
+    ours, theirs = Path(__file__).parent, submission.path.parent
+    folders = sorted([*libraries, ours, theirs], key=lambda folder: len(folder.parts), reverse=True)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if frame.filename.startswith((ours, theirs)):
-            return frame.filename.startswith(theirs)
+        owner = next((folder for folder in folders if Path(frame.filename).is_relative_to(folder)), None)
+        if owner in (ours, theirs):
+            return owner == theirs
     return False

@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -67,11 +67,13 @@ class Submission:
 
     Attributes:
         path: the file it was loaded from.
-        content_hash: SHA-256 over the submission's Python files that were loaded.
+        files: the submission's Python files that were loaded, from its outermost folder.
+        content_hash: SHA-256 over them, see `content_hash`.
         wants_train_state: whether `update_params` takes `train_state`.
     """
 
     path: Path
+    files: tuple[str, ...]
     content_hash: str
     init_optimizer_state: Callable[..., OptimizerState]
     update_params: Callable[..., UpdateReturn]
@@ -154,21 +156,27 @@ def load(path: Path) -> Submission:
         _check_signature(path, name, function)
     update_params = functions["update_params"]
     assert update_params is not None
+    files = _loaded(place.code)
     return Submission(
         path=path,
-        content_hash=content_hash(place.code),
+        files=files,
+        content_hash=content_hash(place.code, files),
         wants_train_state=_accepts(update_params, "train_state"),
         **functions,  # type: ignore[arg-type]
     )
 
 
-def content_hash(folder: Path) -> str:
-    """SHA-256 over the loaded Python files below a submission's folder, so that records say what code ran."""
+def _loaded(folder: Path) -> tuple[str, ...]:
     loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     files = {Path(name).resolve() for name in loaded if name}
+    return tuple(file.relative_to(folder).as_posix() for file in sorted(files) if file.is_relative_to(folder))
+
+
+def content_hash(folder: Path, files: Sequence[str]) -> str:
+    """SHA-256 over files of a folder and their names, so that records say what code ran."""
     digest = hashlib.sha256()
-    for file in sorted(file for file in files if file.is_relative_to(folder)):
-        digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    for name in files:
+        digest.update(name.encode() + b"\0" + (folder / name).read_bytes() + b"\0")
     return digest.hexdigest()
 
 

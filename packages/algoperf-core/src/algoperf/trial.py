@@ -58,6 +58,7 @@ class Trial:
             `("started" | "progress" | "evaluating" | "evaluated" | "stopped" | "ended", facts)`.
         clock: another clock than the configuration's, for tests.
         stop: is asked after steps whether to save a checkpoint and leave; of several processes any may say so.
+        leave_at: the step after which to do so unasked.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Trial:
         metadata: Mapping[str, Any] | None = None,
         clock: Clock | None = None,
         stop: Callable[[], bool] = lambda: False,
+        leave_at: int | None = None,
     ) -> None:
         self.config = config
         self.workload = workload
@@ -81,7 +83,7 @@ class Trial:
         self._observe = observer if self.backend.rank == 0 else lambda event, facts: None
         point = config.hyperparameters
         self._metadata = metadata or {}
-        self._stop = stop
+        self._stop, self._leave_at = stop, leave_at
         self._hyperparameters = None if point is None else as_hyperparameters(point)
         self._parameter_types = workload.model_params_types
         self._end_reason: EndReason | None = None
@@ -114,7 +116,7 @@ class Trial:
                 self._step(state, queue)
                 if self._evaluation_is_due(state):
                     self._evaluate(state, queue)
-                if self._end_reason is None and self._is_asked_to_stop():
+                if self._end_reason is None and self._is_to_leave(state):
                     self._leave(state, queue)
                     return None
         return self._finish()
@@ -203,7 +205,9 @@ class Trial:
         self._observe("evaluated", row)
         self.clock.enter(Account.SUBMISSION)
 
-    def _is_asked_to_stop(self) -> bool:
+    def _is_to_leave(self, state: _State) -> bool:
+        if state.global_step == self._leave_at:
+            return True
         if self.backend.num_processes == 1:
             return self._stop()
         return self.clock.processes_agree and any(self.backend.gather([self._stop()]))
@@ -375,6 +379,7 @@ class Trial:
             **self._metadata,
             "rng_seed": self.config.seed,
             "clock": self.clock.name,
+            "submission_files": self.submission.files,
             "submission_sha256": self.submission.content_hash,
             **{f"workload.{name}": value for name, value in self.workload.spec.facts().items()},
         }

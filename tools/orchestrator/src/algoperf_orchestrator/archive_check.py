@@ -10,12 +10,12 @@ import re
 import tarfile
 import tempfile
 import zlib
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
+from algoperf import submission
 from algoperf.trial_config import EndReason
 from algoperf_orchestrator import attempt
 from algoperf_orchestrator.archive import CODE, LEDGER, SUMS
@@ -26,10 +26,8 @@ from algoperf_scoring.json_files import read_object
 _SUM_LINE = re.compile(rb"[0-9a-f]{64}  .+")
 # What an archive from elsewhere may unpack to.
 _MAX_FILES, _MAX_BYTES = 200_000, 16 << 30
-# What may be held in memory: a JSON file, or a header of a tar.
+# What may be held in memory: a JSON file, a header of a tar, or code.
 _MAX_READ = 64 << 20
-# Of so many files each subset is tried.
-_MAX_SUBSETS = 16
 
 
 class _Refused(ValueError):
@@ -205,32 +203,24 @@ def _trial_problems(folder: Path, key: Key, row: Mapping[str, Any]) -> Iterator[
 
 
 def _code_problems(folder: Path, keys: Sequence[Key]) -> Iterator[str]:
-    noted: dict[str, dict[str, Key]] = defaultdict(dict)
+    noted: dict[tuple[str, str, tuple[str, ...]], Key] = {}
     for key in keys:
-        logs = key.folder(folder)
-        for file in sorted(logs.glob("meta_data_*.json")):
-            noted[key.submission].setdefault(str(_json(file).get("submission_sha256")), key)
-    for label, by_sum in noted.items():
-        files = sorted((folder / CODE / label).rglob("*.py"))
-        if len(files) <= _MAX_SUBSETS:
-            names = [file.relative_to(folder / CODE / label).as_posix() for file in files]
-            parts = [name.encode() + b"\0" + file.read_bytes() + b"\0" for name, file in zip(names, files, strict=True)]
-            missing = set(by_sum)
-            _search(parts, missing)
-            for one in sorted(missing):
-                yield f"{by_sum[one]} was run with other code than {CODE}/{label} (submission_sha256 {one})."
+        for file in sorted(key.folder(folder).glob("meta_data_*.json")):
+            data = _json(file)
+            files = tuple(str(name) for name in data.get("submission_files") or ())
+            noted.setdefault((key.submission, str(data.get("submission_sha256")), files), key)
+    for (label, told, files), key in noted.items():
+        if _code_sum(folder / CODE / label, files) != told:
+            yield f"{key} was run with other code than {CODE}/{label} (submission_sha256 {told})."
 
 
-def _search(parts: Sequence[bytes], missing: set[str]) -> None:
-    """Takes out of `missing` every sum that some of a submission's files give; see `submission.content_hash`."""
-    digests: list[Any] = [hashlib.sha256()]
-    for part in parts:
-        with_it = [one.copy() for one in digests]
-        for one in with_it:
-            one.update(part)
-        digests += with_it
-    for one in digests:
-        missing.discard(one.hexdigest())
+def _code_sum(folder: Path, files: Sequence[str]) -> str | None:
+    paths = [(folder / name).resolve() for name in files]
+    if not all(path.is_file() and path.is_relative_to(folder.resolve()) for path in paths):
+        return None
+    if sum(path.stat().st_size for path in paths) > _MAX_READ:
+        return None
+    return submission.content_hash(folder, files)
 
 
 def _json(path: Path) -> dict[str, Any]:

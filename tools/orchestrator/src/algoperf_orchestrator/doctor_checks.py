@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from algoperf_orchestrator import telemetry
+from algoperf_orchestrator.machine_memory import memory_here
 
 _GIB = 2**30
 _LEAST_AVAILABLE = 1 * _GIB
@@ -117,7 +117,7 @@ def memory(cores: int, total: int, available: int) -> Iterator[Check]:
 def this_memory() -> Iterator[Check]:
     """`memory` of this machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return memory(cores, *telemetry.memory_here())
+    return memory(cores, *memory_here())
 
 
 def writable(name: str, path: Path) -> Check:

@@ -78,7 +78,7 @@ class Pool:
     @contextmanager
     def wait(self, stop: threading.Event) -> Iterator[Lease]:
         """A share as soon as there is one. Raises KeyboardInterrupt if `stop` is set before."""
-        while (lease := self.take()) is None:
+        while (lease := None if stop.is_set() else self.take()) is None:
             if stop.wait(_POLL_S):
                 raise KeyboardInterrupt
         try:

@@ -245,6 +245,15 @@ class Ledger(LedgerFile):
                 {**verdict.as_json(), **facts, "state": verdict.state.value, "id": trial, "number": number},
             )
 
+    def forget(self, trial: int) -> None:
+        """Forgets what a trial has achieved: its logs are gone."""
+        with self.transaction():
+            self._db.execute(
+                "UPDATE trials SET best = NULL, step = 0, submission_s = 0, wall_s = 0, peak_memory_bytes = 0 "
+                "WHERE id = ?",
+                (trial,),
+            )
+
     def plan_again(self, trials: Sequence[int]) -> None:
         """Lets failed trials be run anew, with all attempts that are allowed."""
         with self.transaction():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any, Self
 
 NAME = "ledger.sqlite"
 _VERSION = 1
+# How long to wait for others that write.
+_BUSY_S = 30.0
 _SCHEMA = """
 CREATE TABLE trials (
     id INTEGER PRIMARY KEY,
@@ -61,13 +64,13 @@ class LedgerFile:
                 f"There is no experiment in {experiment}; name a folder that `full-suite` made, "
                 f"or run `algoperf-orchestrate ledger rebuild {experiment}` if its {NAME} was lost."
             )
-        self._db = sqlite3.connect(self.path, isolation_level=None, timeout=30.0)
+        self._db = sqlite3.connect(self.path, isolation_level=None, timeout=_BUSY_S)
         self._db.row_factory = sqlite3.Row
         try:
             with self._explained():
                 # Who only looks may not be allowed to write.
                 if self._version() == 0:
-                    self._db.execute("PRAGMA journal_mode = WAL")
+                    self._log_ahead()
                     self._make_tables()
                 self._db.execute("PRAGMA synchronous = NORMAL")
             if (version := self._version()) != _VERSION:
@@ -86,6 +89,18 @@ class LedgerFile:
 
     def _version(self) -> int:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+    def _log_ahead(self) -> None:
+        """Turns on the write-ahead log. Here alone SQLite does not wait for others that do so just now."""
+        deadline = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.02)
 
     def _make_tables(self) -> None:
         with self.transaction():

@@ -67,7 +67,7 @@ def run_trial(config_file: Path, experiment: Path, data_dir: Path, settings: str
     metadata = _process_metadata(settings, config, workload.backend.hardware())
     make = partial(Trial, config, workload, loaded, folder, observe, metadata)
     try:
-        outcome = _preflight(make) if preflight else make(stop=stop).run()
+        outcome = _preflight(make, stop) if preflight else make(stop=stop).run()
     except OSError as error:
         # Not even how the trial ended can be written.
         typer.echo(sentence(error), err=True)
@@ -79,9 +79,10 @@ def run_trial(config_file: Path, experiment: Path, data_dir: Path, settings: str
     return _exit_code(outcome, workload.backend.rank, workload.backend.num_processes)
 
 
-def _preflight(make: Callable[..., Trial]) -> Outcome | None:
+def _preflight(make: Callable[..., Trial], stop: Callable[[], bool]) -> Outcome | None:
     """Takes steps, with an evaluation after the first, saves a checkpoint, goes on from it and leaves again."""
-    return make(stop=_after(PREFLIGHT_STEPS - 1)).run() or make(stop=_after(1)).run()
+    outcome = make(stop=stop, leave_at=PREFLIGHT_STEPS - 1).run()
+    return outcome if outcome or stop() else make(stop=stop, leave_at=PREFLIGHT_STEPS).run()
 
 
 def _stop_on_signals() -> Callable[[], bool]:
@@ -96,12 +97,6 @@ def _stop_on_signals() -> Callable[[], bool]:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)
     return lambda: bool(received)
-
-
-def _after(steps: int) -> Callable[[], bool]:
-    """Says so once it has been asked so many times."""
-    asked = iter(range(1, steps))
-    return lambda: next(asked, None) is None
 
 
 def _process_metadata(settings: str, config: TrialConfig, hardware: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,28 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
-
-
-class Memory(NamedTuple):
-    """Bytes of memory."""
-
-    total: int
-    available: int
-
-
-def memory_here() -> Memory:
-    """The memory of this machine, or of the part of it that this process's control group may use."""
-    machine = psutil.virtual_memory()
-    with suppress(OSError, ValueError):
-        # "max" is no number.
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        taken = int(Path("/sys/fs/cgroup/memory.current").read_text())
-        return Memory(min(machine.total, limit), min(machine.available, limit - taken))
-    return Memory(machine.total, machine.available)
 
 
 def sample(devices: Sequence[str] = ()) -> dict[str, Any]:

@@ -129,16 +129,15 @@ def of_exit(code: int, stderr: str) -> Verdict:
 
 
 def of_folder(folder: Path) -> Verdict | None:
-    """Of a trial's records: its result; None if it has none yet, or if nothing can be read there.
-
-    Raises:
-        records.RecordsError: the records are damaged.
-    """
+    """Of a trial's records: its result; None if it has none yet. Damaged records are bad input: a person is to look."""
     if not (folder / "trial.json").is_file():
         return None
     from algoperf import records  # `status` needs no records, and is to be quick.
 
-    outcome = records.read_trial(folder).outcome
+    try:
+        outcome = records.read_trial(folder).outcome
+    except records.RecordsError as error:
+        return of_cause(Cause.BAD_INPUT, str(error))
     verdict = of_outcome(outcome) if "end_reason" in outcome else None
     return verdict if verdict is not None and verdict.state is not State.FAILED_INFRASTRUCTURE else None
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from algoperf.spec import Target
-from algoperf_orchestrator import processes, telemetry, verdict
+from algoperf_orchestrator import attempt, processes, telemetry, verdict
 from algoperf_orchestrator.attempt import Attempt
 from algoperf_orchestrator.launch_options import Launch
 from algoperf_orchestrator.sinks import Sinks
@@ -27,6 +27,8 @@ GRACE_S = ((signal.SIGINT, 15.0), (signal.SIGTERM, 10.0), (signal.SIGKILL, 60.0)
 _TICK_S = 0.5
 _HEARTBEAT_S = 1.0
 _TELEMETRY_S = 5.0
+# Who has said how it ended may need so long to leave.
+_LEAVE_S = 60.0
 
 Listener = Callable[[str, Mapping[str, Any]], None]
 
@@ -56,7 +58,8 @@ class Watch:
 
     def __post_init__(self) -> None:
         devices = self.what.devices.ids or tuple(f"core {core}" for core in self.what.cores)
-        self.attempt = Attempt(number=self.what.number, devices=devices)
+        before = attempt.read(self.what.folder)
+        self.attempt = Attempt(number=self.what.number, devices=devices, best=None if before is None else before.best)
 
     def follow(self) -> None:
         """Returns when the process has ended."""
@@ -79,11 +82,11 @@ class Watch:
 
     def judge(self, code: int, stderr: str) -> Verdict:
         """What came of it."""
+        if self._outcome:
+            return verdict.of_outcome(self._outcome)
         if self.cause in (Cause.MEMORY, Cause.HUNG):
             in_submission = self.attempt.phase == "submission"
             return verdict.of_cause(self.cause, self.detail, in_submission=in_submission)
-        if self._outcome:
-            return verdict.of_outcome(self._outcome)
         if self._refusal is not None:
             return verdict.of_cause(Cause.REFUSED, self._refusal)
         # One process of several may have written the outcome, and another have said nothing.
@@ -135,7 +138,10 @@ class Watch:
             self.beat()
         silence_s = now - self._last_event
         limit_s = self.what.limits.silence_s
-        if limit_s is not None and silence_s > limit_s and self.cause is None:
+        if self.is_told:
+            if silence_s > _LEAVE_S:
+                self._kill()
+        elif limit_s is not None and silence_s > limit_s and self.cause is None:
             self._end(Cause.HUNG, f"neither a step nor an evaluation for {silence_s:.0f} s, in {self.attempt.phase}")
         if self.stop.is_set() and now >= self._signal_due and self._next_signal < len(GRACE_S):
             number, grace_s = GRACE_S[self._next_signal]
@@ -143,13 +149,17 @@ class Watch:
             self._next_signal, self._signal_due = self._next_signal + 1, now + grace_s
 
     def _check_memory(self) -> None:
-        used = processes.memory_bytes(self.process.pid)
+        used, limit = processes.memory_bytes(self.process.pid), self.what.limits.memory_bytes
+        if limit is not None and used > limit:
+            used = processes.own_memory_bytes(self.process.pid)
         self.attempt.peak_memory_bytes = max(self.attempt.peak_memory_bytes, used)
-        limit = self.what.limits.memory_bytes
         if limit is not None and used > limit and self.cause is None:
             self._end(Cause.MEMORY, f"{used / 2**30:.1f} GiB used, {limit / 2**30:.1f} GiB allowed")
 
     def _end(self, cause: Cause, detail: str) -> None:
         self.cause, self.detail = cause, detail
+        self._kill()
+
+    def _kill(self) -> None:
         processes.signal_group(self.process.pid, signal.SIGKILL)
         processes.kill_strays(self.what.folder)

@@ -51,33 +51,47 @@ def _tail(path: Path, lines: int) -> list[str]:
 
 
 def stop(experiment: Path) -> int:
-    """Asks whoever works on an experiment to stop, and waits until they have. Returns the exit code."""
+    """Asks whoever works on an experiment to stop, and waits until they have. Returns the exit code.
+
+    What orchestrators that are gone have left running is stopped too: above all jobs of SLURM, which outlive them.
+    """
+    deadline, orphans = time.monotonic() + _STOP_LIMIT_S, None
     with Ledger(experiment) as ledger:
         ledger.ask_to_stop()
         typer.echo("Stopping: running trials save a checkpoint and leave.")
-        deadline = time.monotonic() + _STOP_LIMIT_S
-        while any(owner.lives for owner in ledger.owners().values()):
+        while (others := _others(ledger, orphans)) or ledger.running():
             if time.monotonic() > deadline:
                 typer.echo(
                     f"Trials are still running after {_STOP_LIMIT_S:.0f} s; look at `status {experiment}`.", err=True
                 )
                 return INFRASTRUCTURE
+            if not others:
+                orphans = orphans or _Orphans(experiment, ledger)
+                orphans.stop()
             time.sleep(_STOP_POLL_S)
-        _stop_orphans(experiment, ledger)
     typer.echo("Stopped; run the same `full-suite` command again to continue.")
     return 0
 
 
-def _stop_orphans(experiment: Path, ledger: Ledger) -> None:
-    """Stops what orchestrators that are gone have left running: above all jobs of SLURM, which outlive them."""
-    left = ledger.running()
-    if not left:
-        return
-    executor = executor_of_jobs(experiment) if any(row.handle for row in left) else executor_of_nothing()
-    # Nothing is to be started.
-    ledger.restrict(())
-    place = Place(experiment=experiment, data_dir=experiment)
-    Scheduler(place, ledger, ledger.register(executor.name), executor, Policy()).run(lambda: True)
+class _Orphans:
+    """Trials whose orchestrator is gone."""
+
+    def __init__(self, experiment: Path, ledger: Ledger) -> None:
+        has_jobs = any(row.handle for row in ledger.running())
+        executor = executor_of_jobs(experiment) if has_jobs else executor_of_nothing()
+        self.owner = ledger.register(executor.name)
+        place = Place(experiment=experiment, data_dir=experiment)
+        # Nothing is to be started.
+        ledger.restrict(())
+        self._scheduler = Scheduler(place, ledger, self.owner, executor, Policy())
+
+    def stop(self) -> None:
+        """Takes over those that can be, and returns when they have left."""
+        self._scheduler.run(lambda: True)
+
+
+def _others(ledger: Ledger, orphans: _Orphans | None) -> bool:
+    return any(owner.lives for number, owner in ledger.owners().items() if orphans is None or number != orphans.owner)
 
 
 def retry(experiment: Path, wanted: Sequence[str], *, algorithm: bool) -> None:
@@ -91,6 +105,7 @@ def retry(experiment: Path, wanted: Sequence[str], *, algorithm: bool) -> None:
         for row in rows:
             if row.state is State.FAILED_ALGORITHM:
                 _discard(experiment, row)
+                ledger.forget(row.id)
         ledger.plan_again([row.id for row in rows])
     for row in rows:
         typer.echo(f"{row.key} ({row.reason}) is planned again.")

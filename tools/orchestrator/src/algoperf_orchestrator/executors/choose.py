@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from algoperf.spec import Scale
-from algoperf_orchestrator import telemetry
 from algoperf_orchestrator.environment import Devices, find_devices
 from algoperf_orchestrator.executors import Executor, Resources, slurm_options
 from algoperf_orchestrator.executors.local import LocalExecutor
 from algoperf_orchestrator.executors.slurm_options import SlurmOptions
 from algoperf_orchestrator.launch_options import Limits
 from algoperf_orchestrator.leases import Pool, default_folder, make_pool
+from algoperf_orchestrator.machine_memory import memory_here
 from algoperf_orchestrator.sinks import SinkName
 from algoperf_orchestrator.suite import Suite
 
@@ -81,7 +81,7 @@ def _memory_bytes(devices: Devices, num_at_once: int, memory_gib: float | None) 
     if memory_gib is not None:
         return int(memory_gib * 2**30)
     # With GPUs the host's memory holds the data sets, and what a trial needs of it is not the algorithm's doing.
-    return None if devices.kind == "cuda" else int(telemetry.memory_here().total * _MEMORY_PART / num_at_once)
+    return None if devices.kind == "cuda" else int(memory_here().total * _MEMORY_PART / num_at_once)
 
 
 def _local(suite: Suite, bounds: Bounds, resources: Resources) -> LocalExecutor:
