@@ -38,7 +38,8 @@ class Accelerators:
     def matches(self, kind: str, count: int) -> bool:
         """Whether devices of a framework's name, such as "NVIDIA A100-SXM4-40GB", are these."""
         name = kind.upper().replace(" ", "")
-        return count == self.count and self.model in name and f"{self.memory_gb}GB" in name
+        # A slice of such a device ("… MIG 1g.5gb") is none.
+        return count == self.count and self.model in name and f"{self.memory_gb}GB" in name and "MIG" not in name
 
 
 _V100 = Accelerators(count=8, model="V100", memory_gb=16, title="8× NVIDIA V100 16 GB")
