@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from algoperf.data import Batches, Shards, ShuffledOrder, array_batches, pad_batch
+from algoperf.data import Batches, Shards, ShuffledOrder, array_batches, fixed_subset, pad_batch
 from algoperf.data.queue import InputQueue
 
 SEEDS = st.integers(0, 2**63)
@@ -50,6 +50,28 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 def test_an_order_of_nothing_is_refused():
     with pytest.raises(ValueError, match="no examples"):
         ShuffledOrder(0, 0)
+
+
+@given(COUNTS, SEEDS, st.lists(st.integers(0, 300), max_size=40))
+def test_an_order_can_be_asked_at_any_positions(num_examples, seed, positions):
+    order = ShuffledOrder(num_examples, seed)
+    found = order.at(np.array(positions, np.int64))
+    assert found.tolist() == [int(order.take(position, 1)[0]) for position in positions]
+
+
+@given(COUNTS, st.data())
+def test_a_fixed_subset_is_part_of_the_examples(num_examples, data):
+    size = data.draw(st.integers(0, num_examples))
+    subset = fixed_subset(num_examples, size)
+    assert len(set(subset.tolist())) == size
+    assert sorted(subset) == subset.tolist()
+    assert set(subset.tolist()) <= set(range(num_examples))
+    np.testing.assert_array_equal(fixed_subset(num_examples, size), subset)
+
+
+def test_a_fixed_subset_is_no_larger_than_the_whole():
+    with pytest.raises(ValueError, match="There are 3 training examples; an evaluation cannot look at 4 of them"):
+        fixed_subset(3, 4)
 
 
 # Padding.

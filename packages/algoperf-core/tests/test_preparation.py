@@ -18,8 +18,9 @@ COMMAND = "algoperf-orchestrate data prepare toy --scale mini"
 def functions(monkeypatch):
     """The functions of a workload's data set, for a test to replace."""
 
-    def prepare(folder, source, report):
-        report("Writing two files.")
+    def prepare(job):
+        folder = job.folder
+        job.report("Writing two files.")
         (folder / "train").mkdir(exist_ok=True)
         (folder / "train" / "examples.bin").write_bytes(b"0123456789" * 10)
         (folder / "names.txt").write_text("a\nb\n")
@@ -65,14 +66,15 @@ def test_what_is_prepared_is_not_made_again(spec, tmp_path, folder, functions):
 def test_what_is_done_is_reported(spec, tmp_path):
     lines = []
     folder = preparation.prepare(spec, tmp_path, None, lines.append)
-    assert lines == ["Writing two files.", f"toy/mini is prepared: {folder}"]
+    checksums = "Recording the checksums of toy/mini."
+    assert lines == ["Writing two files.", checksums, f"toy/mini is prepared: {folder}"]
 
 
 def test_an_interrupted_preparation_goes_on(spec, tmp_path, functions):
     whole = functions.prepare
 
-    def interrupted(folder, source, report):
-        (folder / "half").touch()
+    def interrupted(job):
+        (job.folder / "half").touch()
         raise KeyboardInterrupt
 
     functions.prepare = interrupted
@@ -82,9 +84,9 @@ def test_an_interrupted_preparation_goes_on(spec, tmp_path, functions):
     with pytest.raises(DataError, match=f"toy is not prepared in .*mini; run `{COMMAND}`"):
         preparation.open_prepared(spec, tmp_path)
 
-    def resumed(folder, source, report):
-        assert (folder / "half").exists()
-        return whole(folder, source, report)
+    def resumed(job):
+        assert (job.folder / "half").exists()
+        return whole(job)
 
     functions.prepare = resumed
     preparation.prepare(spec, tmp_path, None, print)
@@ -93,7 +95,7 @@ def test_an_interrupted_preparation_goes_on(spec, tmp_path, functions):
 
 def test_the_source_is_passed_on(spec, tmp_path, functions):
     seen = []
-    functions.prepare = lambda folder, source, report: seen.append(source) or []
+    functions.prepare = lambda job: seen.append(job.source) or []
     preparation.prepare(spec, tmp_path, tmp_path / "archive.zip", print)
     assert seen == [tmp_path / "archive.zip"]
 

@@ -163,6 +163,19 @@ def test_torch_optimizers_schedulers_and_tensors():
     assert restored["hyperparameters"] == Pair(1, 2)
 
 
+def test_a_tensor_keeps_its_order_in_memory():
+    require(Framework.PYTORCH)
+    import torch
+
+    backend = backends.load(Framework.PYTORCH)
+    kernel = torch.arange(48.0).reshape(2, 3, 4, 2)
+    state = {"first": kernel, "last": kernel.contiguous(memory_format=torch.channels_last)}
+    restored = round_trip(backend, state, {"first": None, "last": None})
+    for name, tensor in state.items():
+        assert torch.equal(restored[name], tensor)
+        assert restored[name].stride() == tensor.stride()
+
+
 def test_checkpoints_keep_two_and_survive_a_write_that_fails(framework, tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path / "checkpoints", backends.load(framework))
     assert checkpoints.load({}) is None

@@ -12,14 +12,17 @@ from algoperf.data import DataError, Shards
 from algoperf.spec import Scale, Split
 from algoperf_ogbg.data import OgbgDataset, open_dataset
 from algoperf_ogbg.graphs import GraphsTuple, StoredGraphs
-from algoperf_ogbg.spec import OGBG
+from algoperf_ogbg.spec import OGBG, Batching
 
 NODES_PER_GRAPH, EDGES_PER_GRAPH = 6, 10
 NUM_EXAMPLES = {"train": 61, "eval_train": 20, "validation": 37, "test": 23}
 SPEC = replace(
     OGBG.at(Scale.MINI),
     **{f"num_{split}_examples": number for split, number in NUM_EXAMPLES.items()},
-    model=replace(OGBG.at(Scale.MINI).model, nodes_per_graph=NODES_PER_GRAPH, edges_per_graph=EDGES_PER_GRAPH),
+    dataset=replace(
+        OGBG.at(Scale.MINI).dataset,
+        options=Batching(nodes_per_graph=NODES_PER_GRAPH, edges_per_graph=EDGES_PER_GRAPH),
+    ),
 )
 
 shard_counts = st.sampled_from([1, 2, 4])

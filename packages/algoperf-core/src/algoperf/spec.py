@@ -211,6 +211,9 @@ class DatasetSpec:
             `algoperf.workload.Workload.finalize`.
         source: what the data is and where it comes from, for people.
         licence: under which terms.
+        options: a frozen dataclass of what batches are like: their sizes, augmentation.
+        on_device: per framework "package.module:function" `(batch) -> batch` that finishes a batch once it is on the
+            devices; none for batches that are finished on the host.
     """
 
     name: str
@@ -219,6 +222,8 @@ class DatasetSpec:
     prepare: str = ""
     source: str = ""
     licence: str = ""
+    options: Any = None
+    on_device: Mapping[Framework, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from pkgutil import resolve_name
@@ -222,7 +222,17 @@ class Workload(abc.ABC):
             batches = self.dataset.train(global_batch_size, shards, seed)
         else:
             batches = self.dataset.evaluation(split, global_batch_size, shards)
-        return InputQueue(batches, self.backend.place_batch, state)
+        return InputQueue(batches, self.place_batch, state)
+
+    def place_batch(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """A batch of the data set on the devices, as submissions get it."""
+        placed = self.backend.place_batch(batch)
+        return placed if self._finish_batch is None else self._finish_batch(placed)
+
+    @cached_property
+    def _finish_batch(self) -> Callable[[dict[str, Tensor]], dict[str, Tensor]] | None:
+        name = self.spec.dataset.on_device.get(self.framework)
+        return None if name is None else resolve_name(name)
 
     def check_batch_size(self, size: int) -> None:
         """Raises ValueError if a batch size cannot be divided among the devices."""

@@ -12,15 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from algoperf.data import Batches, DataError, Dataset, Shards, ShuffledOrder
+from algoperf.data import Batches, DataError, Dataset, Shards, ShuffledOrder, fixed_subset
 from algoperf.data.batches import Batch
 from algoperf.spec import Split, WorkloadSpec
 from algoperf_ogbg.graphs import NUM_TASKS, GraphsTuple, StoredGraphs, offsets, rows
 from algoperf_ogbg.spec import EDGE_FEATURES, NODE_FEATURES
 
 STORED_SPLITS = (Split.TRAIN, Split.VALIDATION, Split.TEST)
-# Which training molecules evaluations look at is a matter of this seed, and the same in every trial.
-EVAL_TRAIN_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,8 @@ class OgbgDataset(Dataset):
         """Each molecule of a split once, in stored order; blocks at the end may be all padding."""
         graphs = self._splits[Split.TRAIN if split is Split.EVAL_TRAIN else split]
         capacity = self._capacity(global_batch_size, shards, graphs)
-        order = np.arange(len(graphs)) if split is not Split.EVAL_TRAIN else self._eval_train_order()
+        size = self._spec.num_examples(split)
+        order = fixed_subset(len(graphs), size) if split is Split.EVAL_TRAIN else np.arange(size)
 
         def read(position: int) -> tuple[Batch, int] | None:
             if position >= len(order):
@@ -73,14 +72,10 @@ class OgbgDataset(Dataset):
 
         return Batches(read)
 
-    def _eval_train_order(self) -> np.ndarray:
-        shuffled = np.random.default_rng(EVAL_TRAIN_SEED).permutation(len(self._splits[Split.TRAIN]))
-        return np.sort(shuffled[: self._spec.num_eval_train_examples])
-
     def _capacity(self, global_batch_size: int, shards: Shards, graphs: StoredGraphs) -> Capacity:
         size = global_batch_size // shards.total
-        model = self._spec.model
-        capacity = Capacity(nodes=model.nodes_per_graph * size, edges=model.edges_per_graph * size, graphs=size)
+        room = self._spec.dataset.options
+        capacity = Capacity(nodes=room.nodes_per_graph * size, edges=room.edges_per_graph * size, graphs=size)
         nodes, edges = graphs.num_nodes.max(), 2 * graphs.num_edges.max()
         if nodes > capacity.nodes or edges > capacity.edges:
             raise ValueError(
@@ -99,8 +94,6 @@ def open_dataset(spec: WorkloadSpec, folder: Path) -> OgbgDataset:
                 f"{folder / split.value} has {len(graphs)} molecules instead of {spec.num_examples(split)}; "
                 f"delete {folder} and prepare the data again."
             )
-    if spec.num_eval_train_examples > spec.num_train_examples:
-        raise ValueError(f"{spec.name}: num_eval_train_examples cannot exceed num_train_examples.")
     return OgbgDataset(spec, splits)
 
 

@@ -10,8 +10,6 @@ import io
 import multiprocessing
 import os
 import shutil
-import subprocess
-import sys
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,20 +19,21 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from algoperf.data.preparation import DataError, Report
+from algoperf.data.archives import check_archive, pip_download
+from algoperf.data.preparation import DataError, Preparation
 from algoperf_ogbg.features import Molecules, featurise
 from algoperf_ogbg.graphs import NUM_TASKS, StoredGraphs
-from algoperf_ogbg.prepare import Archive, check_archive, missing_splits, prepared_files, write_split
+from algoperf_ogbg.prepare import MoleculeArchive, missing_splits, prepared_files, write_split
 
 PACKAGE = "MoleculeACE==3.0.0"
-MOLECULE_ACE = Archive(
+MOLECULE_ACE = MoleculeArchive(
     name="MoleculeACE-3.0.0-py3-none-any.whl",
     obtain=(
         f"run `pip download --no-deps {PACKAGE}` and "
         "`algoperf-orchestrate data prepare ogbg --scale mini --source MoleculeACE-3.0.0-py3-none-any.whl`"
     ),
     size=1_128_881,
-    sha256="c2028c9a75281eab53d3b3e7dc11cbc8ac970d008bac4a0d3927f11ac2024bdc",
+    digest="sha256:c2028c9a75281eab53d3b3e7dc11cbc8ac970d008bac4a0d3927f11ac2024bdc",
     split_sizes={"train": 28_520, "validation": 3_250, "test": 3_475},
 )
 # The scaffolds' spelling, and so the splits, are this version's; others may agree.
@@ -49,15 +48,11 @@ TEST_SHARE = 10
 _CHUNK = 500
 
 
-def prepare_mini(folder: Path, source: Path | None, report: Report) -> list[Path]:
+def prepare_mini(job: Preparation) -> list[Path]:
     """Turns MoleculeACE's wheel into one folder of arrays per split; see `algoperf_ogbg.graphs.StoredGraphs`.
 
-    No scaffold (rings and their links) stands in two splits, so that look-alikes are on one side.
-
-    Args:
-        folder: where to.
-        source: the wheel; None lets pip download it.
-        report: is told what is being done.
+    No scaffold (rings and their links) stands in two splits, so that look-alikes are on one side. Without a source,
+    pip downloads the wheel.
 
     Returns:
         The files of the prepared data.
@@ -66,19 +61,19 @@ def prepare_mini(folder: Path, source: Path | None, report: Report) -> list[Path
         DataError: the wheel cannot be had, or is not the published one.
         ImportError: rdkit is not installed.
     """
-    missing = missing_splits(folder, MOLECULE_ACE)
+    download = job.folder / "download"
+    missing = missing_splits(job.folder, MOLECULE_ACE)
     if missing:
-        wheel = source or _download(folder / "download", report)
-        check_archive(wheel, MOLECULE_ACE)
-        smiles, labels = _read_labels(wheel)
-        report(f"Reading {len(smiles)} molecules with rdkit.")
+        wheel = job.source or pip_download(PACKAGE, MOLECULE_ACE, download, job.report)
+        smiles, labels = _read_labels(check_archive(wheel, MOLECULE_ACE))
+        job.report(f"Reading {len(smiles)} molecules with rdkit.")
         molecules = _featurise(smiles)
         graphs = StoredGraphs(*molecules[:-1], labels=labels)
         members = _divide(molecules)
         for split in missing:
-            write_split(folder, split, graphs.take(members[split]), report, MOLECULE_ACE)
-    shutil.rmtree(folder / "download", ignore_errors=True)
-    return prepared_files(folder, MOLECULE_ACE)
+            write_split(job, split, graphs.take(members[split]), MOLECULE_ACE)
+    shutil.rmtree(download, ignore_errors=True)
+    return prepared_files(job.folder, MOLECULE_ACE)
 
 
 def split_of(scaffold: str) -> str:
@@ -103,17 +98,6 @@ def _divide(molecules: Molecules) -> dict[str, np.ndarray]:
             f"install the one that was used: `uv pip install rdkit=={RDKIT_VERSION}`."
         )
     return members
-
-
-def _download(folder: Path, report: Report) -> Path:
-    report(f"Downloading {PACKAGE} with pip.")
-    options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "-d", str(folder)]
-    command = [sys.executable, "-m", "pip", "download", *options, PACKAGE]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode:
-        reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise DataError(f"pip could not download {PACKAGE} ({reason}); where it can, {MOLECULE_ACE.obtain}.")
-    return folder / MOLECULE_ACE.name
 
 
 def _read_labels(wheel: Path) -> tuple[list[str], np.ndarray]:

@@ -9,52 +9,40 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from algoperf.data.preparation import DataError, Report, file_sha256
+from algoperf.data.archives import Archive, check_archive
+from algoperf.data.preparation import DataError, Preparation
 from algoperf_ogbg.graphs import NUM_TASKS, StoredGraphs, files_of
 from algoperf_ogbg.spec import EDGE_FEATURES, NODE_FEATURES
 
 
 @dataclass(frozen=True, kw_only=True)
-class Archive:
-    """A published archive of molecules, and what must be in it.
+class MoleculeArchive(Archive):
+    """A published archive of molecules.
 
     Attributes:
-        name: what the file is called.
-        obtain: how people come by it; the end of a sentence.
-        size: bytes.
-        sha256: 64 hexadecimal digits.
         split_sizes: molecules per folder that is made of it.
     """
 
-    name: str
-    obtain: str
-    size: int
-    sha256: str
     split_sizes: Mapping[str, int]
 
 
 _COMMAND = "algoperf-orchestrate data prepare ogbg --scale full --source pcba.zip"
 
-MOLPCBA = Archive(
+MOLPCBA = MoleculeArchive(
     name="pcba.zip",
     obtain=(
         f"download https://snap.stanford.edu/ogb/data/graphproppred/csv_mol_download/pcba.zip and run `{_COMMAND}`"
     ),
     size=39_533_472,
-    sha256="0bb12da2f3ec8b0bb80564114a6174fad2df6a3a0d3c19470b3a27813a7d4e53",
+    digest="sha256:0bb12da2f3ec8b0bb80564114a6174fad2df6a3a0d3c19470b3a27813a7d4e53",
     split_sizes={"train": 350_343, "validation": 43_793, "test": 43_793},
 )
 # The archive's names of the splits.
 SPLIT_FILES = {"train": "train", "validation": "valid", "test": "test"}
 
 
-def prepare_full(folder: Path, source: Path | None, report: Report) -> list[Path]:
+def prepare_full(job: Preparation) -> list[Path]:
     """Turns pcba.zip into one folder of arrays per split; see `algoperf_ogbg.graphs.StoredGraphs`.
-
-    Args:
-        folder: where to.
-        source: the downloaded pcba.zip.
-        report: is told what is being done.
 
     Returns:
         The files of the prepared data.
@@ -62,60 +50,41 @@ def prepare_full(folder: Path, source: Path | None, report: Report) -> list[Path
     Raises:
         DataError: the archive is missing, or is not the published one.
     """
-    return prepare_archive(folder, source, report, MOLPCBA)
+    return prepare_archive(job, MOLPCBA)
 
 
-def prepare_archive(folder: Path, source: Path | None, report: Report, archive: Archive) -> list[Path]:
+def prepare_archive(job: Preparation, archive: MoleculeArchive) -> list[Path]:
     """`prepare_full` with any archive of that layout."""
-    missing = missing_splits(folder, archive)
+    missing = missing_splits(job.folder, archive)
     if missing:
-        check_archive(source, archive)
-        assert source is not None
-        with zipfile.ZipFile(source) as file:
-            report(f"Reading {source}.")
+        with zipfile.ZipFile(check_archive(job.source, archive)) as file:
+            job.report(f"Reading {job.source}.")
             graphs = _read_graphs(file)
             for split in missing:
                 indices = _read_table(file, f"split/scaffold/{SPLIT_FILES[split]}", 1, pl.Int64)[:, 0]
-                write_split(folder, split, graphs.take(indices), report, archive)
-    return prepared_files(folder, archive)
+                write_split(job, split, graphs.take(indices), archive)
+    return prepared_files(job.folder, archive)
 
 
-def missing_splits(folder: Path, archive: Archive) -> list[str]:
+def missing_splits(folder: Path, archive: MoleculeArchive) -> list[str]:
     """The splits that an earlier, interrupted run has not finished."""
     return [split for split in archive.split_sizes if not (folder / split).exists()]
 
 
-def prepared_files(folder: Path, archive: Archive) -> list[Path]:
+def prepared_files(folder: Path, archive: MoleculeArchive) -> list[Path]:
     """All files of the prepared data."""
     return [path for split in archive.split_sizes for path in files_of(folder / split).values()]
 
 
-def write_split(folder: Path, split: str, graphs: StoredGraphs, report: Report, archive: Archive) -> None:
+def write_split(job: Preparation, split: str, graphs: StoredGraphs, archive: MoleculeArchive) -> None:
     """Writes a split, whole or not at all. Raises DataError if it has not as many molecules as it should."""
     if len(graphs) != archive.split_sizes[split]:
         raise DataError(
             f"The {split} split of {archive.name} came out with {len(graphs)} molecules instead of "
             f"{archive.split_sizes[split]}; {archive.obtain}."
         )
-    report(f"Writing the {len(graphs)} molecules of the {split} split.")
-    graphs.save(folder / split)
-
-
-def check_archive(source: Path | None, archive: Archive) -> None:
-    """Raises DataError, with what to do, unless `source` is the published archive."""
-    if source is None:
-        raise DataError(f"Preparing this data needs {archive.name}; {archive.obtain}.")
-    if not source.is_file():
-        raise DataError(f"There is no file {source}; {archive.obtain}.")
-    size = source.stat().st_size
-    if size != archive.size:
-        raise DataError(
-            f"{source} has {size} bytes and the published {archive.name} has {archive.size}; {archive.obtain}."
-        )
-    if file_sha256(source) != archive.sha256:
-        raise DataError(
-            f"{source} is not the published {archive.name} (its SHA-256 is not {archive.sha256}); {archive.obtain}."
-        )
+    job.report(f"Writing the {len(graphs)} molecules of the {split} split.")
+    graphs.save(job.folder / split)
 
 
 def _read_graphs(file: zipfile.ZipFile) -> StoredGraphs:

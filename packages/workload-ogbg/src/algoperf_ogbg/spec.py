@@ -15,7 +15,7 @@ EDGE_FEATURES = 3
 
 @dataclass(frozen=True, kw_only=True)
 class GraphNetwork:
-    """Choices of the graph network (Battaglia et al., https://arxiv.org/abs/1806.01261), and the sizes of its batches.
+    """Choices of the graph network (Battaglia et al., https://arxiv.org/abs/1806.01261).
 
     Attributes:
         latent_dim: width of the embedded nodes and edges.
@@ -23,8 +23,6 @@ class GraphNetwork:
         num_message_passing_steps: steps, each with weights of its own.
         activation: what follows each layer norm; "gelu" is the tanh approximation.
         num_outputs: tasks, and also the width of the (zero) globals that the first step starts from.
-        nodes_per_graph: nodes that a batch has room for, per graph of its batch size.
-        edges_per_graph: directed edges that a batch has room for, per graph of its batch size.
     """
 
     latent_dim: int = 256
@@ -32,14 +30,25 @@ class GraphNetwork:
     num_message_passing_steps: int = 5
     activation: Literal["relu", "gelu", "silu"] = "relu"
     num_outputs: int = 128
-    nodes_per_graph: int = 26
-    edges_per_graph: int = 56
 
     def __post_init__(self) -> None:
         if self.activation not in ("relu", "gelu", "silu"):
             raise ValueError(f"The activation is 'relu', 'gelu' or 'silu', not {self.activation!r}.")
         if not self.hidden_dims:
             raise ValueError("A graph network's MLPs need at least one layer; give hidden_dims a width.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batching:
+    """The sizes of batches.
+
+    Attributes:
+        nodes_per_graph: nodes that a batch has room for, per graph of its batch size.
+        edges_per_graph: directed edges that a batch has room for, per graph of its batch size.
+    """
+
+    nodes_per_graph: int
+    edges_per_graph: int
 
 
 def _target(validation: float, test: float) -> Target:
@@ -69,6 +78,7 @@ _FULL = WorkloadSpec(
         finalize="algoperf_ogbg.metrics:finalize",
         source="ogbg-molpcba of the Open Graph Benchmark: molecules and assays from PubChem.",
         licence="MIT (Open Graph Benchmark)",
+        options=Batching(nodes_per_graph=26, edges_per_graph=56),
     ),
     model=GraphNetwork(),
     implementations={
@@ -97,14 +107,9 @@ _MINI = replace(
         prepare="algoperf_ogbg.mini:prepare_mini",
         source="MoleculeACE: binding affinities of 30 targets from ChEMBL.",
         licence="MIT (MoleculeACE); the measurements CC BY-SA 3.0 (ChEMBL)",
+        options=Batching(nodes_per_graph=34, edges_per_graph=74),
     ),
-    model=GraphNetwork(
-        latent_dim=32,
-        hidden_dims=(32,),
-        num_message_passing_steps=2,
-        nodes_per_graph=34,
-        edges_per_graph=74,
-    ),
+    model=GraphNetwork(latent_dim=32, hidden_dims=(32,), num_message_passing_steps=2),
 )
 
 OGBG = replace(_FULL, mini=_MINI)

@@ -6,8 +6,7 @@ Task and features: the Open Graph Benchmark (https://arxiv.org/abs/2005.00687); 
 In shapes, N, E and G are the nodes, directed edges and graphs of a padded batch.
 """
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,36 +15,13 @@ from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
 from algoperf.backends.pytorch import TorchWorkload
+from algoperf.backends.pytorch_layers import ACTIVATIONS, dropout, lecun_normal_
 from algoperf.spec import ForwardPassMode, ModelAuxiliaryState, ParameterType, RandomState
 from algoperf.workload import EvalOutput
 from algoperf_ogbg.graphs import GraphsTuple
 from algoperf_ogbg.spec import EDGE_FEATURES, NODE_FEATURES, GraphNetwork
 
 Part = tuple[Tensor, Tensor | None]
-
-ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "gelu": partial(F.gelu, approximate="tanh"),
-    "silu": F.silu,
-}
-
-
-def dropout(x: Tensor, rate: float) -> Tensor:
-    """Zeroes each element with probability `rate` and divides the others by `1 - rate`.
-
-    Sixteen random bits decide an element, because drawing them is a large part of a training step on CPUs; the
-    probability is thereby rounded to a multiple of 2**-16.
-
-    Args:
-        x: [M, D].
-        rate: in [0, 1 - 2**-16].
-    """
-    rows, width = x.shape
-    words = torch.empty(rows, -(-width // 4), dtype=torch.int64, device=x.device)
-    bits = words.random_(torch.iinfo(torch.int64).min, None).view(torch.int16)[:, :width]
-    # The bits are read as a signed number, of which 2**15 is none: hence "<=" and the 1.
-    mask = bits <= round((1 - rate) * 2**16) - 2**15 - 1
-    return x * (mask * (1 / (1 - rate)))
 
 
 class JointLinear(nn.Module):
@@ -68,9 +44,7 @@ class JointLinear(nn.Module):
         self.weight_type = weight_type
         self.weight = nn.Parameter(torch.empty(features, sum(widths)))
         self.bias = nn.Parameter(torch.zeros(features))
-        # The standard deviation *after* the cut at two sigma is sqrt(1 / fan_in).
-        sigma = sum(widths) ** -0.5 / 0.87962566103423978
-        nn.init.trunc_normal_(self.weight, std=sigma, a=-2 * sigma, b=2 * sigma)
+        lecun_normal_(self.weight, fan_in=sum(widths))
 
     def forward(self, *parts: Part) -> Tensor:
         """Maps parts `(x [rows, width], index [M] or None)` to [M, features]; an index gathers a part's rows."""

@@ -95,11 +95,14 @@ def prepare(
     source: Annotated[
         Path | None, typer.Option(help="What you downloaded, where it cannot be fetched for you.")
     ] = None,
+    skip_damaged: Annotated[
+        bool, typer.Option("--skip-damaged", help="Leave damaged training examples out instead of failing.")
+    ] = False,
 ) -> None:
     """Make the data of a workload, or go on with it."""
     from algoperf_orchestrator import data_commands
 
-    data_commands.prepare(workload, scale, data_dir or default_data_dir(), source)
+    data_commands.prepare(workload, scale, data_dir or default_data_dir(), source, skip_damaged=skip_damaged)
 
 
 @data_app.command()
@@ -202,12 +205,12 @@ def run_trial(
 def demo(
     experiment: Annotated[Path, typer.Option(help="Folder for the logs.")] = Path("experiments/demo"),
     workloads: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Train these alone.", show_default="all that have a mini scale")
+        str | None, typer.Option(metavar="A,B", help="Train these.", show_default="the two that are quickest")
     ] = None,
     clock: ClockOption = ClockName.WALL,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Train two algorithms on the small workloads, in each installed framework, and score them.
+    """Train two algorithms on small workloads, in each installed framework, and score them.
 
     ALGOPERF_FRAMEWORKS (jax, pytorch, or both with a space between) chooses the frameworks.
     """

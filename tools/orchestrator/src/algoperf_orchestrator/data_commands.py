@@ -6,31 +6,36 @@ import typer
 
 from algoperf import registry
 from algoperf.data import preparation
-from algoperf.spec import Scale, WorkloadSpec
+from algoperf.spec import Scale, Split, WorkloadSpec
 
 _MEBIBYTE = 2**20
 
 
-def prepare(name: str, scale: Scale, data_dir: Path, source: Path | None) -> None:
+def prepare(name: str, scale: Scale, data_dir: Path, source: Path | None, *, skip_damaged: bool) -> None:
     """Makes the data of a workload, or goes on with it."""
     if source is not None and not source.exists():
         raise ValueError(f"There is no {source}; pass what you downloaded with --source.")
-    prepare_if_needed(registry.workload_spec(name).at(scale), data_dir, source)
+    prepare_if_needed(registry.workload_spec(name).at(scale), data_dir, source, skip_damaged=skip_damaged)
 
 
-def prepare_if_needed(spec: WorkloadSpec, data_dir: Path, source: Path | None = None) -> None:
+def prepare_if_needed(
+    spec: WorkloadSpec, data_dir: Path, source: Path | None = None, *, skip_damaged: bool = False
+) -> None:
     """Makes the data of a workload unless it is generated, or there and whole."""
     if not spec.dataset.name:
         typer.echo(f"The data of {spec.name} is generated; there is nothing to prepare.")
     else:
-        preparation.prepare(spec, data_dir, source, typer.echo)
+        preparation.prepare(spec, data_dir, source, typer.echo, skip_damaged=skip_damaged)
 
 
 def verify(name: str, scale: Scale, data_dir: Path) -> None:
-    """Compares every file with its checksum. Raises DataError naming the first that differs."""
+    """Compares every file with its checksum, and counts. Raises DataError naming the first file that differs."""
     spec = registry.workload_spec(name).at(scale)
     preparation.verify(spec, data_dir)
-    typer.echo(f"{spec.dataset.name or spec.name}: ok")
+    # Opening refuses splits of another size than the workload's.
+    preparation.open_prepared(spec, data_dir)
+    counts = ", ".join(f"{spec.num_examples(split):,} {split}" for split in (Split.TRAIN, Split.VALIDATION, Split.TEST))
+    typer.echo(f"{spec.dataset.name or spec.name}: ok ({counts})")
 
 
 def status(name: str, scale: Scale, data_dir: Path) -> None:

@@ -171,10 +171,14 @@ class TorchBackend(Backend):
         }
 
     def dump_leaf(self, leaf: Any) -> tuple[np.ndarray, Any] | None:
-        """A tensor; the note says its dtype, which numpy may not have, and whether it lives on the host."""
+        """A tensor; the note says its dtype, which numpy may not have, its place and its order in memory."""
         if not isinstance(leaf, torch.Tensor):
             return None
-        note = {"dtype": str(leaf.dtype).removeprefix("torch."), "host": leaf.device.type == "cpu"}
+        note = {
+            "dtype": str(leaf.dtype).removeprefix("torch."),
+            "host": leaf.device.type == "cpu",
+            "channels_last": _is_channels_last(leaf),
+        }
         tensor = leaf.detach().cpu()
         if tensor.dtype is torch.bfloat16:
             tensor = tensor.view(torch.int16)
@@ -185,6 +189,9 @@ class TorchBackend(Backend):
         tensor = torch.from_numpy(array.copy())
         if note["dtype"] == "bfloat16":
             tensor = tensor.view(torch.bfloat16)
+        if note["channels_last"]:
+            # In another order than its parameter's, an optimizer's state would be updated slowly from here on.
+            tensor = tensor.contiguous(memory_format=torch.channels_last)
         return tensor if note["host"] else tensor.to(self.device)
 
     def dump_node(self, node: Any) -> tuple[Sequence[Any], Any] | None:
@@ -194,6 +201,11 @@ class TorchBackend(Backend):
     def load_node(self, cls: type, children: Sequence[Any], data: Any) -> Any:
         """Never called, because `dump_node` finds nothing."""
         raise AssertionError(f"{cls} was not saved by PyTorch.")
+
+
+def _is_channels_last(tensor: torch.Tensor) -> bool:
+    is_image = tensor.ndim == 4 and not tensor.is_contiguous()
+    return is_image and tensor.is_contiguous(memory_format=torch.channels_last)
 
 
 class TorchWorkload(Workload):
@@ -217,7 +229,8 @@ class TorchWorkload(Workload):
         model = self.build_model().to(self.backend.device)
         if self.backend.process.use_ddp:
             device_ids = [self.backend.device] if self.backend.device.type == "cuda" else None
-            model = DistributedDataParallel(model, device_ids=device_ids)
+            # Buffers are equal everywhere, because statistics are those of the global batch.
+            model = DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)
         return model, None
 
     @staticmethod

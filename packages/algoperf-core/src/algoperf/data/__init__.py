@@ -6,8 +6,17 @@ exactly where it was. grain runs the function in the background (`Batches`, `Inp
 """
 
 from algoperf.data.batches import Batches, Dataset, Shards, array_batches
-from algoperf.data.order import ShuffledOrder
+from algoperf.data.order import ShuffledOrder, fixed_subset
 from algoperf.data.padding import pad_batch
 from algoperf.data.preparation import DataError
 
-__all__ = ["Batches", "DataError", "Dataset", "Shards", "ShuffledOrder", "array_batches", "pad_batch"]
+__all__ = [
+    "Batches",
+    "DataError",
+    "Dataset",
+    "Shards",
+    "ShuffledOrder",
+    "array_batches",
+    "fixed_subset",
+    "pad_batch",
+]

@@ -4,6 +4,8 @@ from functools import lru_cache
 
 import numpy as np
 
+_SUBSET_SEED = 0
+
 
 class ShuffledOrder:
     """An endless sequence of example indices: one permutation after the other, each with a shuffle of its own.
@@ -29,3 +31,23 @@ class ShuffledOrder:
             parts.append(part)
             start, count = start + len(part), count - len(part)
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    def at(self, positions: np.ndarray) -> np.ndarray:
+        """Indices at any positions, int64 of the same shape; quick where they lie in two epochs at most."""
+        epochs, offsets = np.divmod(positions, self.num_examples)
+        indices = np.empty(positions.shape, np.int64)
+        for epoch in np.unique(epochs).tolist():
+            inside = epochs == epoch
+            indices[inside] = self._permutation(epoch)[offsets[inside]]
+        return indices
+
+
+def fixed_subset(num_examples: int, size: int) -> np.ndarray:
+    """The training examples that evaluations look at: `size` indices in ascending order, the same in every trial.
+
+    Raises:
+        ValueError: there are fewer examples than that.
+    """
+    if size > num_examples:
+        raise ValueError(f"There are {num_examples} training examples; an evaluation cannot look at {size} of them.")
+    return np.sort(np.random.default_rng(_SUBSET_SEED).permutation(num_examples)[:size])

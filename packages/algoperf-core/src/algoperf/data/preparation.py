@@ -7,11 +7,12 @@ that workloads write resume from what an interrupted run has left there.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from algoperf.spec import WorkloadSpec
 
@@ -27,6 +28,23 @@ Report = Callable[[str], None]
 
 class DataError(Exception):
     """Data that is missing or damaged; the message names it and the command that mends it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """What a workload's `prepare` function is asked to do.
+
+    Attributes:
+        folder: where the prepared files go.
+        source: what the user downloaded, a file or a folder, where that cannot be fetched for them.
+        report: is told, in one line, what is being done.
+        skip_damaged: leave damaged training examples out, and name them, instead of failing.
+    """
+
+    folder: Path
+    source: Path | None = None
+    report: Report
+    skip_damaged: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +85,9 @@ def status(spec: WorkloadSpec, data_dir: Path | None) -> Status:
     return Status("prepared", folder, sum(entry.size for entry in _manifest(spec, folder).values()))
 
 
-def prepare(spec: WorkloadSpec, data_dir: Path, source: Path | None, report: Report) -> Path:
+def prepare(
+    spec: WorkloadSpec, data_dir: Path, source: Path | None, report: Report, *, skip_damaged: bool = False
+) -> Path:
     """Makes the prepared folder of a workload unless it is there and whole; returns it.
 
     Args:
@@ -75,6 +95,7 @@ def prepare(spec: WorkloadSpec, data_dir: Path, source: Path | None, report: Rep
         data_dir: the folder below which prepared data sets lie.
         source: what the user downloaded, where that cannot be fetched for them.
         report: is told, in one line, what is being done.
+        skip_damaged: see `Preparation`.
     """
     folder = folder_of(spec, data_dir)
     if (folder / MANIFEST).exists():
@@ -82,8 +103,10 @@ def prepare(spec: WorkloadSpec, data_dir: Path, source: Path | None, report: Rep
         report(f"{spec.dataset.name} is prepared already, and whole: {folder}")
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    files: Iterable[Path] = resolve_name(spec.dataset.prepare)(folder, source, report)
-    manifest = {path.relative_to(folder).as_posix(): _entry(path)._asdict() for path in sorted(files)}
+    job = Preparation(folder=folder, source=source, report=report, skip_damaged=skip_damaged)
+    files: Iterable[Path] = resolve_name(spec.dataset.prepare)(job)
+    report(f"Recording the checksums of {spec.dataset.name}.")
+    manifest = _entries(folder, sorted(files))
     temporary = folder / f".{MANIFEST}.tmp"
     temporary.write_text(json.dumps(manifest, indent=1))
     temporary.replace(folder / MANIFEST)
@@ -140,8 +163,13 @@ def _check(spec: WorkloadSpec, folder: Path, *, hash_contents: bool) -> None:
             raise DataError(f"{path} was altered (its SHA-256 is not the recorded one); {remedy}.")
 
 
-def _entry(path: Path) -> _Entry:
-    return _Entry(path.stat().st_size, file_sha256(path))
+def _entries(folder: Path, paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    with ThreadPoolExecutor() as pool:
+        sums = pool.map(file_sha256, paths)
+        return {
+            path.relative_to(folder).as_posix(): _Entry(path.stat().st_size, sha256)._asdict()
+            for path, sha256 in zip(paths, sums, strict=True)
+        }
 
 
 def file_sha256(path: Path) -> str:

@@ -61,11 +61,13 @@ class Bench:
     def logits(self, mode: ForwardPassMode, key: int, dropout_rate: float | None = None) -> np.ndarray:
         """Logits of the first training batch; `key` stands for all randomness."""
         self.workload.backend.begin_step(key, 0)
-        logits: np.ndarray = self.driver.logits(self.state, self.batches[0], mode, random_key(key), dropout_rate)
+        state, batch = self.moved_state, self.batches[0]
+        logits: np.ndarray = self.driver.logits(state, batch, mode, random_key(key), dropout_rate)
         return logits
 
+    @cached_property
     def moved_state(self) -> tuple[Any, Any]:
-        """The state with a little noise on every parameter, so that no bias is zero and no scale is one."""
+        """The state with a little noise on every parameter, so that no bias or last layer is zero and no scale one."""
         params, model_state = self.state
         return self.driver.with_arrays(params, noisy(self.driver.arrays(params))), model_state
 

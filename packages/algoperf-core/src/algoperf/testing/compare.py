@@ -21,9 +21,12 @@ def assert_same(found: Any, expected: Any) -> None:
         np.testing.assert_array_equal(array, other)
 
 
-def assert_close(found: Any, expected: Any, name: str, tolerance: float) -> None:
-    """Raises AssertionError if arrays of two trees differ by more than `tolerance`, relative to their norm."""
+def assert_close(found: Any, expected: Any, name: str, tolerance: float, floor: float = 0.0) -> None:
+    """Raises AssertionError if arrays of two trees differ by more than `tolerance`, relative to their norm.
+
+    `floor` is a difference that is always allowed: what rounding leaves of numbers that are zero in exact arithmetic.
+    """
     for array, other in zip(leaves(found), leaves(expected), strict=True):
         assert array.shape == other.shape, f"{name}: {array.shape}, {other.shape}"
-        error, norm = np.linalg.norm(array.astype(np.float64) - other), np.linalg.norm(other.astype(np.float64))
-        assert error <= tolerance * norm, f"{name} differ by {error}, at a norm of {norm}."
+        error, norm = (float(np.linalg.norm(a.astype(np.float64))) for a in (array - other, other))
+        assert error <= max(tolerance * norm, floor), f"{name} differ by {error}, at a norm of {norm}."

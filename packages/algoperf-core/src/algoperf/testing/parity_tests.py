@@ -1,5 +1,6 @@
 """Both frameworks compute the same function."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +18,8 @@ from algoperf.testing.standard import StandardTests
 
 # Sums of float32 in another order.
 RTOL = 1e-4
+# Of the norm of all gradients: some are zero but for rounding, as those of attention's key biases.
+FLOOR = 1e-7
 
 
 class Twins:
@@ -38,7 +41,7 @@ class Twins:
             (pytorch.driver.with_arrays(pytorch.state[0], self.in_torch(arrays)), pytorch.state[1]),
         )
         batch = take(jax.workload.dataset.train(jax.spec.batch_size, Shards(), seed=0), 1)[0]
-        self.batches = tuple(bench.workload.backend.place_batch(batch) for bench in self.benches)
+        self.batches = tuple(bench.workload.place_batch(batch) for bench in self.benches)
 
     def in_torch(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """JAX's parameters, or their gradients, by PyTorch's names."""
@@ -52,9 +55,12 @@ class ParityTests(StandardTests):
         workload_name: name of the workload.
         to_torch: `(spec.model, parameters in JAX by path) -> parameters in PyTorch by name`, from `weights.py`.
         spec_changes: as in `WorkloadTests`.
+        gradient_tolerance: largest difference of a gradient, relative to its norm. More than the default only where
+            kinks of an activation amplify rounding; say so.
     """
 
     workload_name: str
+    gradient_tolerance: ClassVar[float] = RTOL
     to_torch: Callable[[Any, Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
     spec_changes: ClassVar[Mapping[str, Any]] = {}
 
@@ -86,8 +92,9 @@ class ParityTests(StandardTests):
         assert loss == pytest.approx(jax_loss, rel=RTOL)
         expected = twins.in_torch(jax_gradients)
         assert gradients.keys() == expected.keys()
+        total = math.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in expected.values()))
         for name, gradient in gradients.items():
-            assert_close(gradient, expected[name], name, RTOL)
+            assert_close(gradient, expected[name], name, self.gradient_tolerance, FLOOR * total)
 
     def test_metrics_agree(self, twins: Twins) -> None:
         """`eval_step` differs between the frameworks."""

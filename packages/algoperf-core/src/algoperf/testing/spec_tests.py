@@ -102,6 +102,7 @@ def _paths(spec: WorkloadSpec) -> Iterator[str]:
     yield from spec.implementations.values()
     yield spec.dataset.open
     yield spec.dataset.finalize
+    yield from spec.dataset.on_device.values()
     if spec.dataset.name:
         yield spec.dataset.prepare
 

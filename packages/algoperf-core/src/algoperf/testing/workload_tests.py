@@ -96,7 +96,7 @@ class WorkloadTests(StandardTests):
     def test_output_parameters_are_those_of_the_last_layer(self, bench: Bench) -> None:
         """`spec.output_layer` is not the last layer, or not all of it: negating it does not negate the logits."""
         driver, workload = bench.driver, bench.workload
-        params, model_state = bench.moved_state()
+        params, model_state = bench.moved_state
         arrays = driver.arrays(params)
         is_output = {name: workload.is_output_params(name) for name in arrays}
         assert any(is_output.values())
@@ -210,10 +210,12 @@ def _loss_arguments(bench: Bench) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels, logits and a mask that leaves out half of what counts, as numpy."""
     batch: Arrays = {name: bench.batches[0][name] for name in ("targets", "weights") if name in bench.batches[0]}
     arrays = bench.workload.backend.to_host(batch)
-    labels = arrays["targets"]
-    weights = arrays.get("weights", np.ones(labels.shape if labels.ndim < 3 else labels.shape[:1], np.float32))
+    labels, logits = arrays["targets"], bench.logits(EVAL, 0)
+    weights = arrays.get("weights")
+    if weights is None:
+        weights = np.ones_like(_loss(bench, labels, logits, None)["per_example"])
     half = np.random.default_rng(0).random(weights.shape) < 0.5
-    return labels, bench.logits(EVAL, 0), weights * half
+    return labels, logits, weights * half
 
 
 def _loss(bench: Bench, labels: np.ndarray, logits: np.ndarray, mask: np.ndarray | None, **extra: Any) -> Arrays:

@@ -1,0 +1,65 @@
+"""What both ImageNet models have in common in PyTorch: the loss and the sums that evaluations are made of."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from algoperf.backends.pytorch import TorchWorkload
+from algoperf.spec import ForwardPassMode, ModelAuxiliaryState, RandomState
+from algoperf.workload import EvalOutput
+
+
+class TorchClassification(TorchWorkload):
+    """A classifier of images in PyTorch, without its model."""
+
+    def loss_fn(
+        self,
+        label_batch: Tensor,
+        logits_batch: Tensor,
+        mask_batch: Tensor | None = None,
+        label_smoothing: float = 0.0,
+        **unused: Any,
+    ) -> dict[str, Tensor]:
+        """Softmax cross entropy of each image.
+
+        Args:
+            label_batch: classes [B], integers, or probabilities of the classes [B, K], as mixup makes them.
+            logits_batch: [B, K].
+            mask_batch: [B], multiplies the losses; None means that all images count.
+            label_smoothing: moves labels of either kind towards 1 / K, before masking.
+            **unused: ignored, so that submissions may pass what other workloads take.
+
+        Returns:
+            `summed` and `n_valid_examples` (the sum of the mask), scalars, and `per_example` [B].
+
+        Raises:
+            ValueError: labels, logits and mask do not fit together.
+        """
+        mask = logits_batch.new_ones(logits_batch.shape[:1]) if mask_batch is None else mask_batch
+        fits = label_batch.shape == logits_batch.shape[: label_batch.ndim] and label_batch.ndim in (1, 2)
+        if not fits or logits_batch.ndim != 2 or mask.shape != logits_batch.shape[:1]:
+            raise ValueError(
+                "Labels [B] or [B, K], logits [B, K] and a mask [B] are needed; they have the shapes "
+                f"{tuple(label_batch.shape)}, {tuple(logits_batch.shape)} and {tuple(mask.shape)}."
+            )
+        labels = label_batch.long() if label_batch.ndim == 1 else label_batch
+        losses = F.cross_entropy(logits_batch, labels, reduction="none", label_smoothing=label_smoothing) * mask
+        return {
+            "summed": losses.sum(),
+            "n_valid_examples": mask.sum(dtype=losses.dtype),
+            "per_example": losses,
+        }
+
+    def eval_step(
+        self, params: nn.Module, model_state: ModelAuxiliaryState, batch: Mapping[str, Any], rng: RandomState
+    ) -> EvalOutput:
+        """Sums over the real images of a batch: of their losses, of right answers, and of the images."""
+        logits, _ = self.model_fn(params, batch, model_state, ForwardPassMode.EVAL, rng, update_batch_norm=False)
+        targets, weights = batch["targets"], batch["weights"]
+        return {
+            "loss": self.loss_fn(targets, logits, weights)["summed"],
+            "correct": (weights * (logits.argmax(dim=1) == targets)).sum(),
+            "images": weights.sum(),
+        }

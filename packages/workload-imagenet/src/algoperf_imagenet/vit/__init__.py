@@ -1,0 +1,1 @@
+"""A vision transformer on ImageNet, and its variants."""
