@@ -52,6 +52,7 @@ class Memory(threading.Thread):
         self.samples: list[tuple[float, int]] = []
 
     def run(self) -> None:
+        """Until the program ends."""
         process = psutil.Process()
         while True:
             self.samples.append((time.perf_counter(), process.memory_info().rss))

@@ -31,7 +31,8 @@ def install(folder, framework):
         place for place in os.environ.get("PIP_FIND_LINKS", "").split() if [*Path(place).glob("torch-*+cpu-*.whl")]
     ]
     links = ["--find-links", wheels[0]] if wheels else []
-    packages = [f"packages/workload-ogbg[{framework.value},mini]", f"packages/algoperf-baselines[{framework.value}]"]
+    packages = [f"packages/workload-{name}[{framework.value},mini]" for name in ("imagenet", "ogbg")]
+    packages.append(f"packages/algoperf-baselines[{framework.value}]")
     make = [uv, "venv", "--quiet", "--python", sys.executable, str(folder)]
     fill = [uv, "pip", "install", "--quiet", "--python", str(python), "-c", "constraints.txt", *links]
     fill += [f"packages/algoperf-core[{framework.value}]", *packages, "packages/algoperf-scoring", "tools/orchestrator"]
@@ -51,6 +52,7 @@ def test_one_framework_alone_runs_the_demo(framework, data_dir, tmp_path):
     found = subprocess.run([python, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
     command = [python.with_name("algoperf-orchestrate"), "demo", "--data-dir", data_dir, "--clock", "virtual"]
+    command += ["--workloads", "imagenet_resnet"]
     environment = {name: value for name, value in os.environ.items() if name != "ALGOPERF_FRAMEWORKS"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

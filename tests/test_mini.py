@@ -14,17 +14,18 @@ from algoperf.testing.frameworks import require
 
 
 @pytest.mark.parametrize("framework", list(Framework), ids=lambda framework: framework.value)
+@pytest.mark.parametrize("workload", ["imagenet_resnet", "imagenet_vit", "ogbg"])
 @pytest.mark.timeout(900)
-def test_nadamw_reaches_the_target_of_ogbg(framework, data_dir, tmp_path):
+def test_nadamw_reaches_the_target(workload, framework, data_dir, tmp_path):
     require(framework)
-    command = [str(Path(sys.executable).with_name("algoperf-orchestrate")), "run", "--workload", "ogbg"]
+    command = [str(Path(sys.executable).with_name("algoperf-orchestrate")), "run", "--workload", workload]
     command += ["--framework", framework.value, "--scale", "mini", "--submission", "nadamw"]
     command += ["--experiment", str(tmp_path), "--data-dir", str(data_dir), "--clock", "virtual"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (trial,) = read_experiment(tmp_path)
     assert trial.end_reason == "reached"
-    target = registry.workload_spec("ogbg").at(Scale.MINI).target
+    target = registry.workload_spec(workload).at(Scale.MINI).target
     for split in (Split.VALIDATION, Split.TEST):
         assert any(target.reached(split, row) for row in trial.evaluations)
     assert trial.metadata[0]["process_settings"] == f"v1.0-{framework.value}-cpu"

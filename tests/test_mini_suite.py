@@ -9,19 +9,23 @@ from algoperf.spec import Framework
 from algoperf.testing.frameworks import require
 
 NUM_MOMENTS = 3
+# Steps of each trial, and seconds between two kills. The second has batch-norm statistics, and kernels that lie in
+# memory in another order.
+CASES = [("ogbg", Framework.JAX, 150, 25.0), ("imagenet_resnet", Framework.PYTORCH, 120, 6.0)]
 
 
+@pytest.mark.parametrize(("workload", "framework", "steps", "within_s"), CASES)
 @pytest.mark.timeout(1200)
-def test_ogbg_killed_at_random_moments(data_dir, tmp_path):
-    require(Framework.JAX)
+def test_a_suite_killed_at_random_moments(workload, framework, steps, within_s, data_dir, tmp_path):
+    require(framework)
     alone, killed, log = tmp_path / "alone", tmp_path / "killed", tmp_path / "log"
-    options = {"ruleset": "external", "workloads": "ogbg", "studies": 2, "trials": 1, "max_steps": 150, "report": False}
-    options |= {"retries": 100, "retry_after": 0.1, "preflight": False, "data_dir": data_dir}
-    assert suites.start(suites.suite_arguments(alone, "nadamw", Framework.JAX, **options), log).wait() == 0
+    options = {"ruleset": "external", "workloads": workload, "studies": 2, "trials": 1, "max_steps": steps}
+    options |= {"report": False, "retries": 100, "retry_after": 0.1, "preflight": False, "data_dir": data_dir}
+    assert suites.start(suites.suite_arguments(alone, "nadamw", framework, **options), log).wait() == 0
     seed = random.randrange(2**32)
     print("seed", seed)  # So that a failure can be looked into.
-    command = suites.suite_arguments(killed, "nadamw", Framework.JAX, **options)
-    suites.disturb(command, killed, log, random.Random(seed), NUM_MOMENTS, 25.0)
+    command = suites.suite_arguments(killed, "nadamw", framework, **options)
+    suites.disturb(command, killed, log, random.Random(seed), NUM_MOMENTS, within_s)
     assert suites.numbers(killed) == suites.numbers(alone)
     assert len(suites.numbers(killed)) == 2
     suites.assert_each_ended_once(killed)

@@ -1,0 +1,52 @@
+"""Mini metrics of workloads on this process's devices, after some training: `run_workloads.py FRAMEWORK DATA`."""
+
+import json
+import sys
+from pathlib import Path
+
+from algoperf import registry, search, submission
+from algoperf.seeds import random_key
+from algoperf.spec import Framework, Scale, Split
+
+# OGBG packs other graphs into a batch where there are more devices, so its training is another there.
+STEPS = {"ogbg": 0, "imagenet_resnet": 3, "imagenet_vit": 3}
+
+
+def train(workload, steps):
+    """A few steps of NAdamW without dropout, from a fixed start. Parameters and model state."""
+    algorithm = submission.load(submission.locate("nadamw", workload.framework))
+    point = {"learning_rate": 1e-3, "one_minus_beta1": 0.1, "beta2": 0.99, "warmup_factor": 0.05, "weight_decay": 0.01}
+    hyperparameters = search.as_hyperparameters(point | {"label_smoothing": 0.0, "dropout_rate": 0.0})
+    params, model_state = workload.init_model_fn(random_key(0))
+    state = algorithm.init_optimizer_state(workload, params, model_state, hyperparameters, random_key(1))
+    state, params, model_state = (workload.backend.place_state(tree) for tree in (state, params, model_state))
+    with workload.input_queue(Split.TRAIN, workload.spec.batch_size) as queue:
+        for step in range(steps):
+            state, params, model_state = algorithm.update_params(
+                workload=workload,
+                current_param_container=params,
+                current_params_types=workload.model_params_types,
+                model_state=model_state,
+                hyperparameters=hyperparameters,
+                batch=next(queue),
+                loss_type=workload.loss_type,
+                optimizer_state=state,
+                eval_results=[],
+                global_step=step,
+                rng=random_key(2, step),
+            )
+    return params, model_state
+
+
+def main() -> None:
+    for name, steps in STEPS.items():
+        spec = registry.workload_spec(name).at(Scale.MINI)
+        workload = registry.make_workload(spec, Framework(sys.argv[1]), Path(sys.argv[2]))
+        # `finalize` refuses a split of which it has not seen every example once.
+        metrics = workload.evaluate(*train(workload, steps), random_key(1))
+        if workload.backend.rank == 0:
+            print("RESULT " + json.dumps({name: metrics}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
