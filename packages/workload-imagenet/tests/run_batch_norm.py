@@ -13,9 +13,9 @@ from algoperf.spec import ForwardPassMode, Framework, Scale
 from algoperf.testing.bench import noisy
 
 TRAIN = ForwardPassMode.TRAIN
-IMAGES = (
-    np.random.default_rng(0).standard_normal((8, 28, 28, 3)).astype(np.float32) * np.arange(1, 9)[:, None, None, None]
-)
+# Images of different contrast, so that parts of the batch have other statistics than the whole.
+CONTRAST = np.arange(1, 9, dtype=np.float32)[:, None, None, None]
+IMAGES = CONTRAST * np.random.default_rng(0).standard_normal((8, 28, 28, 3), np.float32)
 TARGETS = np.arange(8, dtype=np.int32)
 
 
@@ -31,7 +31,7 @@ def step_in_jax(workload):
     params, model_state = workload.init_model_fn(random_key(0))
     params = unflatten_dict(noisy(jax.device_get(flatten_dict(params))))
     state = workload.backend.place_state(jax.tree.map(jax.numpy.asarray, (params, model_state)))
-    batch = workload.place_batch({"targets": TARGETS}) | {"inputs": workload.backend.place_batch(IMAGES)}
+    batch = workload.backend.place_batch({"inputs": IMAGES, "targets": TARGETS})
     assert len(batch["inputs"].sharding.device_set) == jax.device_count()
     (_, (logits, model_state)), gradients = jax.jit(jax.value_and_grad(mean_loss, has_aux=True))(*state, batch)
     trees = {"gradients": gradients, "state": model_state}

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from algoperf import registry
+from algoperf.data.preparation import Preparation
 from algoperf.spec import Framework, Scale
 from algoperf.testing.frameworks import BOTH, require
 from algoperf.testing.toy import TOY
@@ -84,16 +85,17 @@ def test_describe_without_a_framework_has_the_facts(cli: Cli, monkeypatch: pytes
 
 def test_data_that_is_generated_needs_nothing(cli: Cli, tmp_path: Path) -> None:
     assert "nothing to prepare" in cli("data", "prepare", "toy").out
-    assert cli("data", "verify", "toy").out == "toy: ok\n"
+    assert cli("data", "verify", "toy").out == "toy: ok (1,000 train, 250 validation, 250 test)\n"
     assert cli("data", "status", "toy").out == "toy: generated\n"
 
 
 def test_data_is_prepared_verified_and_found_damaged(cli: Cli, tmp_path: Path, prepared: str) -> None:
     assert "missing; run `algoperf-orchestrate data prepare" in cli("data", "status", prepared).out
     assert cli("data", "verify", prepared).code == 2
-    assert cli("data", "prepare", prepared, "--source", tmp_path / "download").code == 0
+    result = cli("data", "prepare", prepared, "--source", tmp_path / "download", "--skip-damaged")
+    assert "copied what is whole" in result.out
     assert "points/full: prepared, 0.0 MiB in" in cli("data", "status", prepared).out
-    assert cli("data", "verify", prepared).out == "points/full: ok\n"
+    assert cli("data", "verify", prepared).out == "points/full: ok (1,000 train, 250 validation, 250 test)\n"
     (tmp_path / "data" / "points" / "full" / "points.txt").write_text("altered")
     result = cli("data", "verify", prepared)
     assert result.code == 2
@@ -110,10 +112,11 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "points"
 
 
-def prepare_points(folder: Path, source: Path, report: Callable[[str], None]) -> list[Path]:
-    path = folder / "points.txt"
-    path.write_text(source.read_text())
-    report("copied the points")
+def prepare_points(job: Preparation) -> list[Path]:
+    assert job.source is not None
+    path = job.folder / "points.txt"
+    path.write_text(job.source.read_text())
+    job.report("copied the points" if not job.skip_damaged else "copied what is whole")
     return [path]
 
 

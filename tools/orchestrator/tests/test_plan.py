@@ -125,9 +125,9 @@ def test_mini_takes_the_budgets_and_targets_of_mini() -> None:
     space = "learning_rate"
     assert trial.config.hyperparameters is not None
     # The point that the submission brings for mini scale, because there is but one trial.
-    assert trial.config.hyperparameters[space] == 0.008
+    assert trial.config.hyperparameters[space] == 0.003
     several = make_plan(replace(ONE, scale=Scale.MINI, workloads=("toy",), trials=2, studies=1))
-    assert several.trials[0].config.hyperparameters[space] != 0.008
+    assert several.trials[0].config.hyperparameters[space] != 0.003
 
 
 def test_rules_beside_logs_are_read_as_they_were_written(tmp_path: Path) -> None:

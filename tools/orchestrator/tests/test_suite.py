@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from algoperf import registry
 from algoperf.spec import Framework, Scale, TuningRuleset
 from algoperf_orchestrator.suite import Suite, Variants, make_suite
 
@@ -136,7 +137,8 @@ def test_fewer_devices_than_asked_for(cli: Cli, tmp_path: Path, sgd: Path, three
     assert_refused(result, "--devices asks for 4 but 3 are here; ask for fewer.", tmp_path / "e")
 
 
-def test_workloads_that_are_not_installed(cli: Cli, tmp_path: Path) -> None:
+def test_workloads_that_are_not_installed(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "is_installed", lambda name: False)
     arguments = ("--submission", "nadamw", "--framework", "jax", "--experiment", tmp_path / "e")
     result = cli("full-suite", *arguments, "--workloads", "imagenet_vit,criteo1tb,imagenet_resnet")
     assert_refused(result, "install algoperf-workload-imagenet algoperf-workload-criteo, or", tmp_path / "e")

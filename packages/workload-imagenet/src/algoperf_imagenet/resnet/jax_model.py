@@ -121,10 +121,12 @@ class ResNetJax(JaxClassification):
                 do, they never move.
 
         Raises:
-            ValueError: the inputs are no images, or statistics are to be updated in EVAL mode.
+            ValueError: the inputs are no images, there is no model state, or statistics are to be updated in EVAL mode.
         """
         del rng, dropout_rate
         images = augmented_and_preprocessed_input_batch["inputs"]
+        if model_state is None:
+            raise ValueError(f"{self.spec.name} has running statistics; pass them as model_state.")
         if images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f"{self.spec.name} needs inputs of the shape [B, H, W, 3], not {images.shape}.")
         is_evaluation = mode is ForwardPassMode.EVAL
