@@ -47,6 +47,8 @@ def test_a_file_of_another_size_is_refused(source):
 def test_a_file_that_is_not_there_is_said(source, tmp_path):
     with pytest.raises(DataError, match=r"There is no file .*other; download it\."):
         check_archive(tmp_path / "other", archive())
+    with pytest.raises(DataError, match=r"is a folder; name the file some.tar itself with --source\."):
+        check_archive(tmp_path, archive())
     with pytest.raises(DataError, match=r"Preparing this data needs some.tar; download it\."):
         check_archive(None, archive())
 

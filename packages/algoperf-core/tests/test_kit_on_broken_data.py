@@ -26,6 +26,9 @@ class Toy(Dataset):
     def train(self, global_batch_size, shards, seed):
         return array_batches(self.load, self.spec.num_train_examples, global_batch_size, shards, seed)
 
+    def num_stored(self, split):
+        return self.spec.num_examples(split)
+
     def evaluation(self, split, global_batch_size, shards):
         return array_batches(self.load, self.spec.num_examples(split), global_batch_size, shards)
 

@@ -2,6 +2,9 @@
 
 import json
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
@@ -188,3 +191,42 @@ def test_large_data_is_hashed_when_it_is_verified_and_not_when_it_is_opened(spec
     truncate(folder)
     with pytest.raises(DataError, match="99 bytes"):
         preparation.open_prepared(spec, tmp_path)
+
+
+def test_two_that_prepare_the_same_folder_wait_for_each_other(spec, tmp_path, functions):
+    whole, calls, started, goes_on = functions.prepare, [], threading.Event(), threading.Event()
+
+    def slow(job):
+        calls.append(job)
+        started.set()
+        assert goes_on.wait(30)
+        return whole(job)
+
+    functions.prepare = slow
+    lines = []
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(preparation.prepare, spec, tmp_path, None, print)
+        assert started.wait(30)
+        second = pool.submit(preparation.prepare, spec, tmp_path, None, lines.append)
+        while not lines:
+            time.sleep(0.01)
+        assert lines == [f"Another process is preparing {tmp_path / 'toy' / 'mini'}; waiting for it."]
+        goes_on.set()
+        assert first.result() == second.result()
+    assert len(calls) == 1
+
+
+def test_a_fingerprint_tells_data_apart(spec, tmp_path, folder, functions):
+    first = preparation.fingerprint(spec, tmp_path)
+    assert first == preparation.fingerprint(spec, tmp_path)
+    whole = functions.prepare
+
+    def other(job):
+        files = whole(job)
+        files[1].write_text("c\n")
+        return files
+
+    functions.prepare = other
+    preparation.prepare(spec, tmp_path / "other", None, print)
+    assert preparation.fingerprint(spec, tmp_path / "other") != first
+    assert preparation.fingerprint(replace(spec, dataset=replace(spec.dataset, name="")), None) is None

@@ -4,6 +4,7 @@ The batch is the same eight images, however they are divided; SIZES says how man
 """
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 
@@ -63,6 +64,7 @@ def main() -> None:
     framework = Framework(sys.argv[1])
     # Without kinks, so that nothing but the order of sums depends on the devices.
     spec = registry.workload_spec("imagenet_resnet_silu").at(Scale.MINI)
+    spec = replace(spec, model=replace(spec.model, stage_sizes=(1, 1), width=8))
     workload = registry.make_workload(spec, framework)
     if framework is Framework.JAX:
         result = step_in_jax(workload)

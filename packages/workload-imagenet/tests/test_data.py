@@ -175,6 +175,14 @@ def test_pictures_are_finished_on_the_devices(framework, spec, photos):
     np.testing.assert_allclose(inputs, expected, atol=2e-6)
 
 
+def test_a_stored_image_that_is_damaged_is_named(tmp_path):
+    write_shard(tmp_path / "photos.arrayrecord", iter([(b"nothing", 0)] * NUM_PHOTOS))
+    finish_split(tmp_path)
+    message = r"Image \d+ of .*photos.arrayrecord cannot be decoded \(no JPEG\); `algoperf-orchestrate data verify`"
+    with pytest.raises(DataError, match=message):
+        batches(RESNET, StoredImages(tmp_path), 1)
+
+
 def test_another_number_of_images_is_refused(data_dir):
     for split in ("train", "validation", "test"):
         spec = replace(RESNET, **{f"num_{split}_examples": 999})

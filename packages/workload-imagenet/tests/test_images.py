@@ -103,13 +103,13 @@ def test_the_size_is_read_from_the_header(options):
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\x89PNG\r\n\x1a\n" + bytes(50), bytes(100)])
 def test_what_is_no_jpeg_is_said(data):
-    with pytest.raises(DataError, match="no JPEG; prepare the data again"):
+    with pytest.raises(DataError, match="^no JPEG$"):
         images.picture_size(data)
 
 
 def test_what_cannot_be_decoded_is_said():
     data = jpeg(PHOTOS[0])
-    with pytest.raises(DataError, match=r"cannot be decoded .*; prepare the data again"):
+    with pytest.raises(DataError, match="JPEG image"):
         images.decode(data[:2] + b"\xff\xfe\x00\x02" + data[2:100])
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from algoperf_imagenet import jpegs
+from algoperf_imagenet import images, jpegs
 from algoperf_imagenet.jpegs import DamagedImage, normalise
 
 PHOTO = Image.fromarray(load_sample_images().images[0]).resize((160, 107))
@@ -87,13 +87,33 @@ def test_a_truncated_image_is_damaged(progressive, share):
         normalise(content[: int(share * len(content))])
 
 
+def without(content, start, stop):
+    """A JPEG that ends as it should, without a part of its data."""
+    scan = content.index(b"\xff\xda") + 20
+    first, last = (scan + int(share * (len(content) - 2 - scan)) for share in (start, stop))
+    return content[:first] + content[last:]
+
+
+@pytest.mark.parametrize("image", [PHOTO, PHOTO.convert("L"), PHOTO.convert("CMYK")], ids=lambda image: image.mode)
+@pytest.mark.parametrize(("start", "stop"), [(0.0, 1.0), (0.25, 0.75), (0.9, 1.0)])
+def test_an_image_with_a_hole_is_damaged(image, start, stop):
+    with pytest.raises(DamagedImage, match="premature end of data"):
+        normalise(without(encoded(image, quality=90), start, stop))
+
+
+def test_what_training_would_not_understand_is_converted():
+    # libjpeg reads past a marker without a length; our reader of headers does not.
+    result = normalise(PLAIN[:2] + b"\xff\xd0" + PLAIN[2:])
+    assert images.picture_size(result) == (107, 160)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         (b"", "an empty file"),
         (b"<html>not found</html>", "^not an image file$"),
-        (PLAIN[:-2], "truncated"),
-        (encoded(PHOTO.convert("CMYK"))[:-500], "truncated"),
+        (PLAIN[:-2], "Premature end of JPEG file"),
+        (encoded(PHOTO.convert("CMYK"))[:-500], "Premature end of JPEG file"),
         (encoded(PHOTO, "PNG")[:-5000], "truncated"),
     ],
 )
@@ -119,6 +139,7 @@ def test_whatever_is_not_damaged_can_be_decoded(changes):
         result = normalise(bytes(content))
     except DamagedImage:
         return
-    height, width = simplejpeg.decode_jpeg(result, "RGB").shape[:2]
-    assert height > 0
-    assert width > 0
+    whole = simplejpeg.decode_jpeg(result, "RGB")
+    height, width = images.picture_size(result)
+    assert whole.shape == (height, width, 3)
+    np.testing.assert_array_equal(images.decode(result, height // 2)[: height // 2], whole[: height // 2])

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import json
 import os
 import pickle
 import random
@@ -23,9 +24,9 @@ import simplejpeg
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from algoperf.data import DataError, preparation
+from algoperf.data import DataError, Shards, preparation
 from algoperf.data.preparation import Preparation
-from algoperf.spec import Scale
+from algoperf.spec import Scale, Split
 from algoperf_imagenet import mini, prepare, published, shards, store
 from algoperf_imagenet.prepare import SPLITS, prepare_files, prepare_full
 from algoperf_imagenet.published import PUBLISHED
@@ -189,25 +190,31 @@ def contents_of(folder):
     return {path.relative_to(folder): path.read_bytes() for path in files_in(folder)}
 
 
-def test_the_full_data_is_prepared_verified_and_opened(imagenet, tmp_path, monkeypatch):
+@pytest.fixture
+def full_spec(imagenet, monkeypatch):
+    """The workload's facts with the sizes of the small files."""
     monkeypatch.setattr(prepare, "PUBLISHED", imagenet.published)
     sizes = {f"num_{split}_examples": number for split, number in imagenet.published.split_sizes.items()}
-    spec = replace(IMAGENET_RESNET, **sizes, num_eval_train_examples=2)
-    folder = preparation.prepare(spec, tmp_path / "data", imagenet.folder, silent)
-    preparation.verify(spec, tmp_path / "data")
+    return replace(IMAGENET_RESNET, **sizes, num_eval_train_examples=2)
+
+
+def test_the_full_data_is_prepared_verified_and_opened(imagenet, full_spec, tmp_path):
+    folder = preparation.prepare(full_spec, tmp_path / "data", imagenet.folder, silent)
+    preparation.verify(full_spec, tmp_path / "data")
     imagenet.check(folder)
     assert {path.name for path in (folder / "validation").glob("*.arrayrecord")} == {
         f"0000{number}.arrayrecord" for number in range(3)
     }
     assert {path.stem for path in (folder / "train").glob("*.arrayrecord")} == set(CLASSES)
-    preparation.open_prepared(spec, tmp_path / "data")
+    preparation.open_prepared(full_spec, tmp_path / "data")
 
 
 def test_what_is_said_on_the_way_is_short_and_ends_at_the_whole(imagenet, tmp_path):
     lines = []
     prepare_files(replace(job(tmp_path / "full", imagenet.folder), report=lines.append), imagenet.published)
     said = [line for line in lines if line.startswith("train: ")]
-    assert said[-1].startswith("train: 36 of 36 images (100%), ")
+    assert said[-2].startswith("train: 36 of 36 images (100%), ")
+    assert said[-1] == "train: 2 images were no plain JPEG (CMYK, PNG, stray bytes) and were converted."
     assert len(said) <= 20
     assert sum(line.startswith("Checking the contents of ") for line in lines) == 4
 
@@ -482,6 +489,30 @@ def test_damaged_training_images_fail_and_what_is_done_is_kept(imagenet, tmp_pat
     skipped = (folder / "train" / store.SKIPPED).read_text().splitlines()
     assert [line.split(" ")[0] for line in skipped] == ["n00000005_1.JPEG", "n00000009_0.JPEG"]
     imagenet.check(folder, without=("n00000005_1.JPEG", "n00000009_0.JPEG"))
+
+
+def test_data_without_its_damaged_images_is_opened_and_read(imagenet, full_spec, tmp_path, monkeypatch):
+    for name in ("n00000005_1.JPEG", "n00000009_0.JPEG"):
+        imagenet.train[name.partition("_")[0]][name] = b"nothing"
+    imagenet.write()
+    monkeypatch.setattr(prepare, "PUBLISHED", imagenet.published)
+    data_dir, total = tmp_path / "data", full_spec.num_train_examples
+    folder = preparation.prepare(full_spec, data_dir, imagenet.folder, silent, skip_damaged=True)
+    preparation.verify(full_spec, data_dir)
+    dataset = preparation.open_prepared(full_spec, data_dir)
+    assert dataset.num_stored(Split.TRAIN) == total - 2
+    batches = dataset.train(total - 2, Shards(), seed=0)
+    labels = StoredImages(folder / "train").labels
+    assert sorted(next(iter(batches))["targets"].tolist()) == sorted(labels.tolist())
+    seen = sum(batch["weights"].sum() for batch in dataset.evaluation(Split.EVAL_TRAIN, 4, Shards()))
+    assert seen == full_spec.num_eval_train_examples
+    # Fewer images than that, and nothing that says why.
+    (folder / "train" / store.SKIPPED).unlink()
+    manifest = json.loads((folder / preparation.MANIFEST).read_text())
+    del manifest[f"train/{store.SKIPPED}"]
+    (folder / preparation.MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=rf"train has {total - 2} images instead of {total}"):
+        preparation.open_prepared(full_spec, data_dir)
 
 
 def test_many_damaged_images_are_counted_and_the_first_named(imagenet, tmp_path):

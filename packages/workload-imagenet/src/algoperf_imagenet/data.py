@@ -5,7 +5,6 @@ many devices or threads there are. Pictures stay 8-bit until they are on the dev
 mixed (`jax_images`, `torch_images`).
 """
 
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from algoperf.data import Batches, DataError, Dataset, Shards, ShuffledOrder, array_batches, fixed_subset
 from algoperf.data.batches import Batch
+from algoperf.data.processors import num_processors
 from algoperf.spec import Split, WorkloadSpec
 from algoperf_imagenet.dataset import Pictures
 from algoperf_imagenet.images import decode, evaluation_crop, picture_size, resize, training_crop
@@ -65,7 +65,7 @@ class ImagenetDataset(Dataset):
                 key = (_PICTURE, seed, int(epochs[i]), int(indices[i]))
                 augment(jpeg, options, np.random.default_rng(key), out)
 
-            return self._pictures(images.read(indices), fill, pool), images.labels[indices]
+            return self._pictures(images, indices, fill, pool), images.labels[indices]
 
         def read(start: int) -> tuple[Batch, int]:
             positions = np.arange(start, start + global_batch_size)
@@ -92,30 +92,45 @@ class ImagenetDataset(Dataset):
 
         def load(indices: np.ndarray, _: np.ndarray) -> Batch:
             rows = chosen[indices]
-            inputs = self._pictures(images.read(rows), fill, pool)
+            inputs = self._pictures(images, rows, fill, pool)
             return {"inputs": inputs, "targets": images.labels[rows].astype(np.int32)}
 
         return array_batches(load, number, global_batch_size, shards)
 
+    def num_stored(self, split: Split) -> int:
+        """How many images the stored split has."""
+        return len(self._splits[Split.TRAIN if split is Split.EVAL_TRAIN else split])
+
     def _pictures(
-        self, jpegs: list[bytes], fill: Callable[[int, bytes, np.ndarray], None], pool: ThreadPoolExecutor
+        self,
+        images: StoredImages,
+        indices: np.ndarray,
+        fill: Callable[[int, bytes, np.ndarray], None],
+        pool: ThreadPoolExecutor,
     ) -> np.ndarray:
-        """The pictures that `fill(i, jpeg, out)` makes of JPEGs. uint8 [B, H, W, 3]."""
+        """The pictures that `fill(i, jpeg, out)` makes of stored images. uint8 [B, H, W, 3]."""
         size = self._options.image_size
-        pictures = np.empty((len(jpegs), size, size, 3), np.uint8)
+        pictures = np.empty((len(indices), size, size, 3), np.uint8)
 
         def work(start: int) -> None:
-            for i in range(start, min(start + _CHUNK, len(jpegs))):
-                fill(i, jpegs[i], pictures[i])
+            chunk = indices[start : start + _CHUNK]
+            for i, jpeg in enumerate(images.read(chunk), start):
+                try:
+                    fill(i, jpeg, pictures[i])
+                except DataError as error:
+                    raise DataError(
+                        f"{images.place(indices[i])} cannot be decoded ({error}); `algoperf-orchestrate data verify` "
+                        "says whether the prepared data was altered."
+                    ) from error
 
         # `list`, so that errors are raised.
-        list(pool.map(work, range(0, len(jpegs), _CHUNK)))
+        list(pool.map(work, range(0, len(indices), _CHUNK)))
         return pictures
 
     def _threads(self, shards: Shards) -> ThreadPoolExecutor:
         if self._pool is None:
             # Processes that feed other shards may be on this machine too.
-            share = (os.cpu_count() or 1) * len(shards.local) // shards.total
+            share = num_processors() * len(shards.local) // shards.total
             self._pool = ThreadPoolExecutor(self._num_threads or max(1, share), thread_name_prefix="pictures")
         return self._pool
 
@@ -165,10 +180,12 @@ def open_dataset(spec: WorkloadSpec, folder: Path) -> ImagenetDataset:
     """Opens prepared data. Raises DataError if a split has not as many images as the workload says."""
     splits = {split: StoredImages(folder / split.value) for split in STORED_SPLITS}
     for split, images in splits.items():
-        missing = num_skipped(folder) if split is Split.TRAIN else 0
-        if len(images) + missing != spec.num_examples(split):
+        left_out = num_skipped(folder) if split is Split.TRAIN else 0
+        if len(images) + left_out != spec.num_examples(split):
             raise DataError(
                 f"{folder / split.value} has {len(images)} images instead of {spec.num_examples(split)}; "
                 f"delete {folder} and prepare the data again."
             )
+    # Refuses an evaluation on training data that is larger than they are.
+    fixed_subset(len(splits[Split.TRAIN]), spec.num_eval_train_examples)
     return ImagenetDataset(spec, splits)

@@ -5,8 +5,9 @@ half-pixel centres and without antialiasing, as the benchmark's published result
 out and the others scaled up. The result is rounded to 8 bits.
 """
 
+import functools
 import math
-from functools import lru_cache
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numba
@@ -22,7 +23,6 @@ CROP_ATTEMPTS = 10
 
 _MCU_ROWS = 16
 _BASELINE = 0xC0
-_RESTART_INTERVAL = 0xDD
 # Markers of a frame header: all of 0xC0 … 0xCF but three that mean something else.
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
@@ -42,7 +42,7 @@ class _Header(NamedTuple):
     height: int
     width: int
     height_at: int  # Where in the file the height stands, two bytes.
-    is_plain: bool  # Baseline, without restart markers.
+    is_baseline: bool  # What progressive files need is spread over the whole of them.
 
 
 def training_crop(height: int, width: int, min_area: float, rng: np.random.Generator) -> Box:
@@ -71,7 +71,7 @@ def evaluation_crop(height: int, width: int) -> Box:
 
 
 def picture_size(jpeg: bytes) -> tuple[int, int]:
-    """Height and width of a JPEG. Raises DataError if it has no header."""
+    """Height and width of a JPEG. Raises DataError, with the reason alone, if it has no header."""
     header = _read_header(jpeg)
     return header.height, header.width
 
@@ -79,14 +79,14 @@ def picture_size(jpeg: bytes) -> tuple[int, int]:
 def decode(jpeg: bytes, num_rows: int | None = None) -> np.ndarray:
     """The pixels of a JPEG, uint8 [rows, width, 3]; at least the first `num_rows` rows, where that is given.
 
-    Of a plain JPEG no more than those are decoded.
+    Of a baseline JPEG hardly more than those are decoded. Raises DataError, with the reason alone, if it is damaged.
     """
     if num_rows is not None:
         jpeg = _cut(jpeg, num_rows)
     try:
         pixels: np.ndarray = simplejpeg.decode_jpeg(jpeg, "RGB", strict=False)
     except ValueError as error:
-        raise DataError(f"A stored image cannot be decoded ({error}); prepare the data again.") from error
+        raise DataError(str(error)) from error
     return pixels
 
 
@@ -95,24 +95,23 @@ def _cut(jpeg: bytes, num_rows: int) -> bytes:
     header = _read_header(jpeg)
     # Two rows more, because upsampled colours look at the row below.
     height = -(-(num_rows + 2) // _MCU_ROWS) * _MCU_ROWS
-    if not header.is_plain or height >= header.height:
+    if not header.is_baseline or height >= header.height:
         return jpeg
     at = header.height_at
     return b"".join((jpeg[:at], height.to_bytes(2, "big"), jpeg[at + 2 :]))
 
 
 def _read_header(jpeg: bytes) -> _Header:
-    """The frame header (ISO/IEC 10918-1, section B.2), and whether restart markers are defined before it."""
-    at, restarts = 2, False
+    """The frame header (ISO/IEC 10918-1, section B.2)."""
+    at = 2
     while at + 9 <= len(jpeg) and jpeg[at] == 0xFF:
         marker = jpeg[at + 1]
         if marker in _FRAME_HEADERS:
             height, width = (int.from_bytes(jpeg[at + k : at + k + 2], "big") for k in (5, 7))
-            return _Header(height, width, at + 5, marker == _BASELINE and not restarts)
-        restarts |= marker == _RESTART_INTERVAL
+            return _Header(height, width, at + 5, marker == _BASELINE)
         # A byte of 0xFF may fill the space before a marker.
         at += 1 if marker == 0xFF else 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
-    raise DataError("A stored image is no JPEG; prepare the data again.")
+    raise DataError("no JPEG")
 
 
 def resize(pixels: np.ndarray, box: Box, out: np.ndarray, *, mirror: bool = False) -> None:
@@ -133,7 +132,7 @@ def resize(pixels: np.ndarray, box: Box, out: np.ndarray, *, mirror: bool = Fals
     _resize(flat, corner, rows, row_weights, columns, column_weights, line, out.reshape(size, -1))
 
 
-@lru_cache(maxsize=8192)
+@functools.lru_cache(maxsize=8192)
 def _taps(num_in: int, num_out: int) -> tuple[np.ndarray, np.ndarray]:
     """For each of `num_out` positions the four neighbours among `num_in`, uint32 [num_out, 4], and weights, float32."""
     positions = (np.arange(num_out) + 0.5) * (num_in / num_out) - 0.5
@@ -147,20 +146,30 @@ def _taps(num_in: int, num_out: int) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(indices, 0, num_in - 1).astype(np.uint32), weights.astype(np.float32)
 
 
-@lru_cache(maxsize=8192)
+@functools.lru_cache(maxsize=8192)
 def _colour_taps(num_in: int, num_out: int) -> tuple[np.ndarray, np.ndarray]:
     """`_taps` where a pixel takes three places."""
     indices, weights = _taps(num_in, num_out)
     return 3 * indices, weights
 
 
-@lru_cache(maxsize=8192)
+@functools.lru_cache(maxsize=8192)
 def _mirrored_colour_taps(num_in: int, num_out: int) -> tuple[np.ndarray, np.ndarray]:
     indices, weights = _colour_taps(num_in, num_out)
     return indices[::-1].copy(), weights[::-1].copy()
 
 
-@numba.njit(cache=True, nogil=True)
+def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """Compiled at the first call, and kept for the next process where there is a place that can be written."""
+    compile_ = functools.partial(numba.njit, nogil=True)
+    try:
+        compiled: Callable[..., None] = compile_(cache=True)(function)
+    except RuntimeError:
+        compiled = compile_(function)
+    return compiled
+
+
+@_compiled
 def _resize(
     pixels: np.ndarray,
     corner: tuple[int, int],

@@ -5,10 +5,15 @@ import io
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+from algoperf.data.preparation import DataError
+from algoperf_imagenet.images import picture_size
+
 # An image of more pixels (768 MiB of memory) is a broken header.
 MAX_PIXELS = 2**28
 # Of JPEG files, as simplejpeg names them. CMYK and YCCK are the others.
 _PLAIN = ("Gray", "YCbCr", "RGB")
+# What libjpeg warns of although all of the image is there.
+_HARMLESS = ("extraneous bytes before marker", "unknown JFIF revision", "Adobe color transform")
 
 
 class DamagedImage(Exception):
@@ -16,10 +21,10 @@ class DamagedImage(Exception):
 
 
 def normalise(content: bytes) -> bytes:
-    """An image as a JPEG file that training can decode (`simplejpeg.decode_jpeg(..., "RGB")`).
+    """An image as a JPEG file that training can decode.
 
-    Plain JPEG files remain as they are. Others (CMYK, PNG under a wrong name, blemishes that Pillow reads past but
-    simplejpeg stops at, such as bytes between the parts) become RGB JPEG files. Orientation tags are ignored.
+    Plain JPEG files remain as they are. Others (CMYK, PNG under a wrong name, stray bytes between the parts) become RGB
+    JPEG files. Orientation tags are ignored.
 
     Args:
         content: an image file.
@@ -27,19 +32,34 @@ def normalise(content: bytes) -> bytes:
     Raises:
         DamagedImage: no whole image can be read from it.
     """
-    return content if _is_plain(content) else _convert(content)
-
-
-def _is_plain(content: bytes) -> bool:
     try:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(content)
-        if colorspace not in _PLAIN or height * width > MAX_PIXELS:
-            return False
-        # Whether the data is whole is only known when all of it has been read.
-        simplejpeg.decode_jpeg(content, "RGB", fastdct=True, fastupsample=True)
     except ValueError:
+        return _convert(content)
+    if height * width > MAX_PIXELS:
+        raise DamagedImage(f"an image of {width} x {height} pixels")
+    is_plain = colorspace in _PLAIN
+    warning = _warning(content, "RGB" if is_plain else "CMYK")
+    if warning and not any(harmless in warning for harmless in _HARMLESS):
+        raise DamagedImage(warning)
+    return content if is_plain and not warning and _is_understood(content, height, width) else _convert(content)
+
+
+def _warning(content: bytes, colorspace: str) -> str:
+    """What libjpeg has to say about a JPEG, all of which is read for it; empty if nothing."""
+    try:
+        simplejpeg.decode_jpeg(content, colorspace, fastdct=True, fastupsample=True)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _is_understood(content: bytes, height: int, width: int) -> bool:
+    """Whether our own reader of headers sees what libjpeg sees."""
+    try:
+        return picture_size(content) == (height, width)
+    except DataError:
         return False
-    return True
 
 
 def _convert(content: bytes) -> bytes:

@@ -87,7 +87,7 @@ def _complaint(split: str, damaged: Sequence[str], published: ImageNetFiles) -> 
         remedy = "pass --skip-damaged to leave them out; what is finished is kept"
     else:
         archive = published.validation if split == "validation" else published.test
-        remedy = f"evaluation images are never left out, and {archive.name} must be damaged; {archive.obtain}"
+        remedy = f"evaluation images are never left out; check this machine's disk and memory, or {archive.obtain}"
     return f"Of the {split} images, {len(damaged)} cannot be read: {names}; {remedy}."
 
 

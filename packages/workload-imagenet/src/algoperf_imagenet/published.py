@@ -116,7 +116,7 @@ def check_space(folder: Path, num_bytes: int) -> None:
 def check_contents(job: Preparation, source: Path, archives: Sequence[Archive]) -> None:
     """Raises DataError unless the files' contents are the published ones; remembers those that are."""
     memory = job.folder / _CHECKED
-    checked = json.loads(memory.read_text()) if memory.exists() else {}
+    checked = _read(memory)
     for archive in archives:
         path = source / archive.name
         stat = path.stat()
@@ -129,6 +129,15 @@ def check_contents(job: Preparation, source: Path, archives: Sequence[Archive]) 
         temporary = memory.with_name(f"{_CHECKED}.tmp")
         temporary.write_text(json.dumps(checked))
         temporary.replace(memory)
+
+
+def _read(memory: Path) -> dict[str, list[object]]:
+    try:
+        checked: dict[str, list[object]] = json.loads(memory.read_bytes())
+    except (FileNotFoundError, ValueError):
+        # Lost in a power cut; the files are checked again.
+        return {}
+    return checked
 
 
 def forget_checks(folder: Path) -> None:

@@ -1,6 +1,5 @@
 """Makes shards of published images, many at a time, and goes on where an interrupted run stopped."""
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from algoperf.data.preparation import Report
+from algoperf.data.processors import num_processors
 from algoperf_imagenet.jpegs import DamagedImage, normalise
 from algoperf_imagenet.store import SUFFIX, is_written, num_written, write_shard
 
@@ -41,6 +41,20 @@ class Shard:
 
     name: str
     images: Callable[[], Iterator[PublishedImage]]
+
+
+class _Made(NamedTuple):
+    """What came of a shard.
+
+    Attributes:
+        num_seen: images that were looked at.
+        num_converted: those of them that were no plain JPEG.
+        damaged: damaged images that kept the shard from being written.
+    """
+
+    num_seen: int
+    num_converted: int
+    damaged: list[str]
 
 
 class _NotWritten(Exception):
@@ -89,18 +103,22 @@ def make_shards(folder: Path, shards: Sequence[Shard], report: Report, total: in
     report(f"Writing the {folder.name} split: {len(missing)} of {len(shards)} shards.")
     progress = Progress(report, folder.name, total, sum(num_written(folder)))
     damaged: list[str] = []
+    num_converted = 0
     stop = threading.Event()
     # Threads do: decoding, reading and writing leave Python's lock alone, and Python's own part is a few per cent.
-    pool = ThreadPoolExecutor(os.cpu_count())
+    pool = ThreadPoolExecutor(num_processors())
     try:
         for future in as_completed([pool.submit(_make, folder, shard, skip_damaged, stop) for shard in missing]):
-            number, unreadable = future.result()
-            progress.add(number)
-            damaged += unreadable
+            made = future.result()
+            progress.add(made.num_seen)
+            num_converted += made.num_converted
+            damaged += made.damaged
     finally:
         # Where one fails, or the user interrupts, the others are given up.
         stop.set()
         pool.shutdown(cancel_futures=True)
+    if num_converted:
+        report(f"{folder.name}: {num_converted} images were no plain JPEG (CMYK, PNG, stray bytes) and were converted.")
     return sorted(damaged)
 
 
@@ -108,26 +126,29 @@ def _path(folder: Path, shard: Shard) -> Path:
     return folder / f"{shard.name}{SUFFIX}"
 
 
-def _make(folder: Path, shard: Shard, skip_damaged: bool, stop: threading.Event) -> tuple[int, list[str]]:
-    """Writes a shard. Returns how many images it looked at, and the damaged ones that kept it from being written."""
-    seen = 0
+def _make(folder: Path, shard: Shard, skip_damaged: bool, stop: threading.Event) -> _Made:
+    """Writes a shard, unless damaged images keep it from being written."""
+    num_seen = num_converted = 0
     damaged: list[str] = []
 
     def images() -> Iterator[tuple[bytes, int]]:
-        nonlocal seen
+        nonlocal num_seen, num_converted
         for name, content, label in shard.images():
             if stop.is_set():
                 raise _NotWritten
-            seen += 1
+            num_seen += 1
             try:
-                yield normalise(content), label
+                jpeg = normalise(content)
             except DamagedImage as error:
                 damaged.append(f"{name} ({error})")
+                continue
+            num_converted += jpeg is not content
+            yield jpeg, label
         if damaged and not skip_damaged:
             raise _NotWritten
 
     try:
         write_shard(_path(folder, shard), images(), skipped=damaged)
     except _NotWritten:
-        return seen, damaged
-    return seen, []
+        return _Made(num_seen, 0, damaged)
+    return _Made(num_seen, num_converted, [])

@@ -162,6 +162,11 @@ class StoredImages:
                 images[place] = record
         return images
 
+    def place(self, index: int) -> str:
+        """Where an image lies, for messages."""
+        shard = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return f"Image {index - self._starts[shard]} of {self._paths[shard]}"
+
     def _read_shard(self, shard: int, rows: list[int]) -> list[bytes]:
         try:
             return self._reader(shard).read(rows)

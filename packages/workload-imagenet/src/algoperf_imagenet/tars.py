@@ -45,7 +45,9 @@ def list_members(path: Path, within: Member | None = None) -> list[Member]:
 
 def read_members(path: Path, members: Iterable[Member]) -> Iterator[bytes]:
     """The contents of files that `list_members` listed. Raises DataError if the tar is truncated."""
-    with path.open("rb", buffering=0) as file:
+    with _named(path, None):
+        file = path.open("rb", buffering=0)
+    with file:
         for member in members:
             with _named(path, member):
                 content = os.pread(file.fileno(), member.size, member.start)

@@ -1,6 +1,7 @@
 """The end of the data pipeline in PyTorch, on the device: normalisation and mixup."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -26,5 +27,12 @@ def finish(batch: Mapping[str, Any]) -> dict[str, Any]:
 
 def _normalised(pictures: Tensor) -> Tensor:
     """Of uint8 [B, H, W, 3], float32 of the same shape."""
-    mean, deviation = (torch.tensor(values, device=pictures.device) for values in (MEAN, STANDARD_DEVIATION))
+    mean, deviation = _constants(pictures.device)
     return pictures.float().sub_(mean).div_(deviation)
+
+
+@lru_cache(maxsize=1)
+def _constants(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Once, because copying them to a GPU waits for it."""
+    mean, deviation = (torch.tensor(values, device=device) for values in (MEAN, STANDARD_DEVIATION))
+    return mean, deviation

@@ -72,6 +72,10 @@ class OgbgDataset(Dataset):
 
         return Batches(read)
 
+    def num_stored(self, split: Split) -> int:
+        """How many molecules the stored split has."""
+        return len(self._splits[Split.TRAIN if split is Split.EVAL_TRAIN else split])
+
     def _capacity(self, global_batch_size: int, shards: Shards, graphs: StoredGraphs) -> Capacity:
         size = global_batch_size // shards.total
         room = self._spec.dataset.options

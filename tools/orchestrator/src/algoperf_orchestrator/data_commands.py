@@ -32,10 +32,14 @@ def verify(name: str, scale: Scale, data_dir: Path) -> None:
     """Compares every file with its checksum, and counts. Raises DataError naming the first file that differs."""
     spec = registry.workload_spec(name).at(scale)
     preparation.verify(spec, data_dir)
-    # Opening refuses splits of another size than the workload's.
-    preparation.open_prepared(spec, data_dir)
-    counts = ", ".join(f"{spec.num_examples(split):,} {split}" for split in (Split.TRAIN, Split.VALIDATION, Split.TEST))
-    typer.echo(f"{spec.dataset.name or spec.name}: ok ({counts})")
+    # Opening refuses splits of another size than the workload's, but for damaged examples that were left out.
+    dataset = preparation.open_prepared(spec, data_dir)
+    counts = ", ".join(
+        f"{dataset.num_stored(split):,} {split}" for split in (Split.TRAIN, Split.VALIDATION, Split.TEST)
+    )
+    left_out = spec.num_train_examples - dataset.num_stored(Split.TRAIN)
+    note = f"; {left_out} damaged training examples were left out" if left_out else ""
+    typer.echo(f"{spec.dataset.name or spec.name}: ok ({counts}{note})")
 
 
 def status(name: str, scale: Scale, data_dir: Path) -> None:

@@ -16,6 +16,7 @@ from typing import IO, Any
 import typer
 
 from algoperf import registry, submission
+from algoperf.data import preparation
 from algoperf.records import trial_folder
 from algoperf.trial import EndReason, Outcome, Trial, TrialConfig
 from algoperf_orchestrator import profiles
@@ -64,7 +65,8 @@ def run_trial(config_file: Path, experiment: Path, data_dir: Path, settings: str
         observe("refused", {"message": str(error)})
         raise
     folder = trial_folder(experiment, config.study, config.workload, config.framework.value, config.trial)
-    metadata = _process_metadata(settings, config, workload.backend.hardware())
+    data_sha256 = preparation.fingerprint(spec, data_dir)
+    metadata = _process_metadata(settings, config, workload.backend.hardware(), data_sha256)
     make = partial(Trial, config, workload, loaded, folder, observe, metadata)
     try:
         outcome = _preflight(make, stop) if preflight else make(stop=stop).run()
@@ -99,11 +101,14 @@ def _stop_on_signals() -> Callable[[], bool]:
     return lambda: bool(received)
 
 
-def _process_metadata(settings: str, config: TrialConfig, hardware: Mapping[str, Any]) -> dict[str, Any]:
+def _process_metadata(
+    settings: str, config: TrialConfig, hardware: Mapping[str, Any], data_sha256: str | None
+) -> dict[str, Any]:
     variables = {name: value for name, value in sorted(os.environ.items()) if name.startswith(DECISIVE)}
     status, why = profiles.status(config, hardware)
     return {
         "process_settings": settings,
+        "data_sha256": data_sha256,
         "environment": variables,
         "hostname": socket.gethostname(),
         "results_status": status.value,

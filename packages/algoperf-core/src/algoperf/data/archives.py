@@ -30,6 +30,8 @@ def check_archive(source: Path | None, archive: Archive) -> Path:
     """The source, if it is the published file. Raises DataError, with what to do, if it is not."""
     if source is None:
         raise DataError(f"Preparing this data needs {archive.name}; {archive.obtain}.")
+    if source.is_dir():
+        raise DataError(f"{source} is a folder; name the file {archive.name} itself with --source.")
     if not source.is_file():
         raise DataError(f"There is no file {source}; {archive.obtain}.")
     size = source.stat().st_size

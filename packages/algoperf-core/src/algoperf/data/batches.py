@@ -67,6 +67,10 @@ class Dataset(abc.ABC):
         """Endless shuffled batches of the training split; the local shards' part of each global batch."""
 
     @abc.abstractmethod
+    def num_stored(self, split: Split) -> int:
+        """How many examples the stored split has; of `EVAL_TRAIN`, the training split."""
+
+    @abc.abstractmethod
     def evaluation(self, split: Split, global_batch_size: int, shards: Shards) -> grain.IterDataset:
         """Every example of a split once, in stored order, the last batch padded; the local shards' part."""
 

@@ -5,10 +5,13 @@ manifest is written last, so a folder without one is unfinished, whatever else l
 that workloads write resume from what an interrupted run has left there.
 """
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
@@ -104,20 +107,46 @@ def prepare(
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     job = Preparation(folder=folder, source=source, report=report, skip_damaged=skip_damaged)
-    files: Iterable[Path] = resolve_name(spec.dataset.prepare)(job)
-    report(f"Recording the checksums of {spec.dataset.name}.")
-    manifest = _entries(folder, sorted(files))
-    temporary = folder / f".{MANIFEST}.tmp"
-    temporary.write_text(json.dumps(manifest, indent=1))
-    temporary.replace(folder / MANIFEST)
+    with _alone_in(job):
+        if not (folder / MANIFEST).exists():
+            _prepare(spec, job)
     report(f"{spec.dataset.name} is prepared: {folder}")
     return folder
+
+
+def _prepare(spec: WorkloadSpec, job: Preparation) -> None:
+    files: Iterable[Path] = resolve_name(spec.dataset.prepare)(job)
+    job.report(f"Recording the checksums of {spec.dataset.name}.")
+    manifest = _entries(job.folder, sorted(files))
+    temporary = job.folder / f".{MANIFEST}.tmp"
+    with temporary.open("w") as file:
+        json.dump(manifest, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(job.folder / MANIFEST)
+
+
+@contextmanager
+def _alone_in(job: Preparation) -> Iterator[None]:
+    """Waits while another process prepares the same folder."""
+    with (job.folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            job.report(f"Another process is preparing {job.folder}; waiting for it.")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def verify(spec: WorkloadSpec, data_dir: Path | None) -> None:
     """Compares every file with its checksum. Raises DataError naming the first that differs."""
     if spec.dataset.name:
         _check(spec, _prepared_folder(spec, data_dir), hash_contents=True)
+
+
+def fingerprint(spec: WorkloadSpec, data_dir: Path | None) -> str | None:
+    """The SHA-256 of a prepared data set's manifest, hence of its contents; None for data that is generated."""
+    return file_sha256(_prepared_folder(spec, data_dir) / MANIFEST) if spec.dataset.name else None
 
 
 def open_prepared(spec: WorkloadSpec, data_dir: Path | None) -> "Dataset":
@@ -147,7 +176,7 @@ def _manifest(spec: WorkloadSpec, folder: Path) -> dict[str, _Entry]:
 
 
 def _remedy(spec: WorkloadSpec, folder: Path) -> str:
-    return f"delete {folder} and run `{prepare_command(spec)}`"
+    return f"delete {folder} and run `{prepare_command(spec)}`, with the --source and --data-dir that it was made with"
 
 
 def _check(spec: WorkloadSpec, folder: Path, *, hash_contents: bool) -> None:

@@ -81,6 +81,13 @@ class DataTests(StandardTests):
         assert len(found) == spec.num_examples(split)
         assert found == expected
 
+    def test_all_examples_are_stored(self, spec: WorkloadSpec, dataset: Dataset) -> None:
+        """The prepared data has another size than the spec says, or `num_stored` counts wrongly."""
+        stored = {split: dataset.num_stored(split) for split in Split}
+        assert stored == {
+            split: spec.num_examples(Split.TRAIN if split is Split.EVAL_TRAIN else split) for split in Split
+        }
+
     @EVAL_SPLITS
     def test_every_process_gets_as_many_evaluation_batches(
         self, spec: WorkloadSpec, dataset: Dataset, split: Split

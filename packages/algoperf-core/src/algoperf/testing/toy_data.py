@@ -29,6 +29,10 @@ class ToyDataset(Dataset):
             seed,
         )
 
+    def num_stored(self, split: Split) -> int:
+        """As many as the spec says."""
+        return self._spec.num_examples(Split.TRAIN if split is Split.EVAL_TRAIN else split)
+
     def evaluation(self, split: Split, global_batch_size: int, shards: Shards) -> Batches:
         """Batches in order, the last one padded."""
         return array_batches(

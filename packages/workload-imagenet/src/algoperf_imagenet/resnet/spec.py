@@ -67,7 +67,7 @@ _MINI = replace(
     _FULL,
     summary="A small residual network on handwritten digits, tested on those of another collection.",
     scale=Scale.MINI,
-    target=_target(0.97, 0.75),
+    target=_target(0.97, 0.65),
     num_train_examples=4_000,
     num_eval_train_examples=1_000,
     num_validation_examples=1_000,
@@ -86,7 +86,7 @@ IMAGENET_RESNET_SILU = IMAGENET_RESNET.variant(
     "silu",
     summary="ResNet-50 with SiLU in place of ReLU.",
     target=_target(0.75445, 0.6323),
-    mini_target=_target(0.97, 0.75),
+    mini_target=_target(0.97, 0.65),
     activation="silu",
 )
 
@@ -94,7 +94,7 @@ IMAGENET_RESNET_GELU = IMAGENET_RESNET.variant(
     "gelu",
     summary="ResNet-50 with GELU (tanh approximation) in place of ReLU.",
     target=_target(0.76765, 0.6519),
-    mini_target=_target(0.97, 0.75),
+    mini_target=_target(0.97, 0.65),
     activation="gelu",
 )
 
@@ -102,6 +102,6 @@ IMAGENET_RESNET_LARGE_BN_INIT = IMAGENET_RESNET.variant(
     "large_bn_init",
     summary="ResNet-50 whose blocks begin with a batch-norm scale of 8 in place of 0.",
     target=_target(0.76526, 0.6423),
-    mini_target=_target(0.97, 0.75),
+    mini_target=_target(0.97, 0.65),
     last_norm_scale=8.0,
 )
