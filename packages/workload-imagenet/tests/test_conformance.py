@@ -58,21 +58,25 @@ class TestDataViT(DataTests):
 class TestResNetJax(WorkloadTests):
     workload_name, framework = "imagenet_resnet", Framework.JAX
     spec_changes = QUICK
+    golden_parameters = GOLDEN / "parameters_resnet_jax.json"
 
 
 class TestResNetPyTorch(WorkloadTests):
     workload_name, framework = "imagenet_resnet", Framework.PYTORCH
     spec_changes = QUICK
+    golden_parameters = GOLDEN / "parameters_resnet_pytorch.json"
 
 
 class TestViTJax(WorkloadTests):
     workload_name, framework = "imagenet_vit", Framework.JAX
     spec_changes = QUICK
+    golden_parameters = GOLDEN / "parameters_vit_jax.json"
 
 
 class TestViTPyTorch(WorkloadTests):
     workload_name, framework = "imagenet_vit", Framework.PYTORCH
     spec_changes = QUICK
+    golden_parameters = GOLDEN / "parameters_vit_pytorch.json"
 
 
 class TestParityResNetSilu(ParityTests):

@@ -103,7 +103,7 @@ def test_the_size_is_read_from_the_header(options):
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\x89PNG\r\n\x1a\n" + bytes(50), bytes(100)])
 def test_what_is_no_jpeg_is_said(data):
-    with pytest.raises(DataError, match="^no JPEG$"):
+    with pytest.raises(DataError, match=r"^no JPEG$"):
         images.picture_size(data)
 
 

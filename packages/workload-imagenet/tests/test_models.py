@@ -468,7 +468,8 @@ def check_distribution(value: np.ndarray, kind: str, number: float, path: str) -
     largest = {"normal": 7 * sigma, "uniform": number * (1 + 1e-6), "cut normal": 2 * sigma / 0.8796}[kind]
     assert abs(value).max() <= largest, path
     # Of a distribution with an end, some of many entries come near to it.
-    assert kind == "normal" or value.size < 1000 or abs(value).max() > 0.9 * largest, path
+    enough = {"uniform": 300}.get(kind, 1000)
+    assert kind == "normal" or value.size < enough or abs(value).max() > 0.9 * largest, path
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

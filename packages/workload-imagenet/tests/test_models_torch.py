@@ -17,6 +17,8 @@ require(Framework.PYTORCH)
 import torch  # noqa: E402
 
 from algoperf.backends.pytorch import TorchBackend  # noqa: E402
+from algoperf.backends.pytorch_layers import dropout  # noqa: E402
+from algoperf_imagenet.resnet.batch_norm import BatchNorm2d  # noqa: E402
 from algoperf_imagenet.resnet.torch_model import ResNetTorch  # noqa: E402
 from algoperf_imagenet.vit import torch_model as vit_model  # noqa: E402
 from algoperf_imagenet.vit.torch_model import VisionTransformerTorch  # noqa: E402
@@ -273,3 +275,32 @@ def test_output_parameters_are_those_of_the_last_layer(spec: Any) -> None:
     model = make(spec, TorchBackend())
     layer = "fc" if spec is IMAGENET_RESNET else "head"
     assert [key for key in model.param_shapes if model.is_output_params(key)] == [f"{layer}.weight", f"{layer}.bias"]
+
+
+def test_statistics_can_be_computed_anew() -> None:
+    # `update_bn` takes the momentum away, which means the mean over all batches.
+    model = small_resnet().init_model_fn(np.zeros(2, np.uint32))[0]
+    batches = [torch.randn(4, 3, 28, 28) for _ in range(3)]
+    torch.optim.swa_utils.update_bn(batches, model)
+    first = next(module for module in model.modules() if isinstance(module, BatchNorm2d))
+    assert first.momentum == 0.1
+    means = [model.conv1(batch).mean(dim=(0, 2, 3)) for batch in batches]
+    torch.testing.assert_close(first.running_mean, torch.stack(means).mean(dim=0), rtol=1e-4, atol=1e-6)
+
+
+def test_the_mode_reaches_modules_that_a_submission_changed() -> None:
+    model = small_resnet().init_model_fn(np.zeros(2, np.uint32))[0]
+    model.bn1.eval()
+    small_resnet().set_mode(model, ForwardPassMode.TRAIN)
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_sums_of_short_types_count_exactly(dtype: torch.dtype) -> None:
+    loss = small_resnet().loss_fn(torch.zeros(257, dtype=torch.int64), torch.zeros(257, 10, dtype=dtype))
+    assert loss["n_valid_examples"].item() == 257
+    assert loss["summed"].dtype == torch.float32
+
+
+def test_dropout_keeps_the_type() -> None:
+    assert dropout(torch.ones(4, 8, dtype=torch.bfloat16), 0.1).dtype == torch.bfloat16

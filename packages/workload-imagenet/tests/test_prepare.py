@@ -284,7 +284,7 @@ def test_an_interrupted_preparation_goes_on_with_what_is_done(imagenet, tmp_path
 
     folder = tmp_path / "full"
     with monkeypatch.context() as patch:
-        patch.setattr(os, "cpu_count", lambda: 1)
+        patch.setattr(shards, "num_processors", lambda: 1)
         patch.setattr(shards, "write_shard", interrupted)
         if finished < 16:
             with pytest.raises(KeyboardInterrupt):

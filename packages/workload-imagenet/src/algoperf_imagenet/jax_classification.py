@@ -37,6 +37,8 @@ class JaxClassification(JaxWorkload):
         Raises:
             ValueError: labels, logits and mask do not fit together.
         """
+        # Sums of a shorter type would not even count a batch.
+        logits_batch = logits_batch.astype(jnp.promote_types(logits_batch.dtype, jnp.float32))
         mask = jnp.ones(logits_batch.shape[:1]) if mask_batch is None else mask_batch
         fits = label_batch.shape == logits_batch.shape[: label_batch.ndim] and label_batch.ndim in (1, 2)
         if not fits or logits_batch.ndim != 2 or mask.shape != logits_batch.shape[:1]:

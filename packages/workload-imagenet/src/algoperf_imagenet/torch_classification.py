@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -37,6 +38,8 @@ class TorchClassification(TorchWorkload):
         Raises:
             ValueError: labels, logits and mask do not fit together.
         """
+        # Sums of a shorter type would not even count a batch.
+        logits_batch = logits_batch.to(torch.promote_types(logits_batch.dtype, torch.float32))
         mask = logits_batch.new_ones(logits_batch.shape[:1]) if mask_batch is None else mask_batch
         fits = label_batch.shape == logits_batch.shape[: label_batch.ndim] and label_batch.ndim in (1, 2)
         if not fits or logits_batch.ndim != 2 or mask.shape != logits_batch.shape[:1]:
@@ -44,7 +47,7 @@ class TorchClassification(TorchWorkload):
                 "Labels [B] or [B, K], logits [B, K] and a mask [B] are needed; they have the shapes "
                 f"{tuple(label_batch.shape)}, {tuple(logits_batch.shape)} and {tuple(mask.shape)}."
             )
-        labels = label_batch.long() if label_batch.ndim == 1 else label_batch
+        labels = label_batch.to(torch.int64 if label_batch.ndim == 1 else logits_batch.dtype)
         losses = F.cross_entropy(logits_batch, labels, reduction="none", label_smoothing=label_smoothing) * mask
         return {
             "summed": losses.sum(),

@@ -229,15 +229,15 @@ class TorchWorkload(Workload):
         model = self.build_model().to(self.backend.device)
         if self.backend.process.use_ddp:
             device_ids = [self.backend.device] if self.backend.device.type == "cuda" else None
-            # Buffers are equal everywhere, because statistics are those of the global batch.
-            model = DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)
+            model = DistributedDataParallel(model, device_ids=device_ids)
         return model, None
 
     @staticmethod
     def set_mode(params: nn.Module, mode: ForwardPassMode) -> None:
         """Training or evaluation mode, on every call of `model_fn`: no submission has to think of it."""
         is_training = mode is ForwardPassMode.TRAIN
-        if params.training is not is_training:
+        # All of them: a submission may have changed some, or those within a wrapper.
+        if any(module.training is not is_training for module in params.modules()):
             params.train(is_training)
 
     @cached_property

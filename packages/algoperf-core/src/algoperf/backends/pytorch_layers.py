@@ -29,7 +29,7 @@ def dropout(x: Tensor, rate: float) -> Tensor:
     bits = words.random_(torch.iinfo(torch.int64).min, None).view(torch.int16)[..., :width]
     # The bits are read as a signed number, of which 2**15 is none: hence "<=" and the 1.
     mask = bits <= round((1 - rate) * 2**16) - 2**15 - 1
-    return x * (mask * (1 / (1 - rate)))
+    return x * (mask.to(x.dtype) * (1 / (1 - rate)))
 
 
 def lecun_normal_(weight: Tensor, fan_in: int) -> None:

@@ -28,5 +28,6 @@ def assert_close(found: Any, expected: Any, name: str, tolerance: float, floor: 
     """
     for array, other in zip(leaves(found), leaves(expected), strict=True):
         assert array.shape == other.shape, f"{name}: {array.shape}, {other.shape}"
-        error, norm = (float(np.linalg.norm(a.astype(np.float64))) for a in (array - other, other))
+        array, other = array.astype(np.float64), other.astype(np.float64)
+        error, norm = float(np.linalg.norm(array - other)), float(np.linalg.norm(other))
         assert error <= max(tolerance * norm, floor), f"{name} differ by {error}, at a norm of {norm}."

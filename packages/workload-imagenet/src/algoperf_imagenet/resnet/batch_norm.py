@@ -27,7 +27,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
-    momentum: float
+    momentum: float | None
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__(num_features, eps, momentum)
@@ -41,8 +41,10 @@ class BatchNorm2d(nn.BatchNorm2d):
         y, mean, variance = normalise(x, self.weight, self.bias, self.eps)
         if self.moves_statistics:
             self.num_batches_tracked.add_(1)
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance, self.momentum)
+            # Without a momentum, `nn.BatchNorm2d` takes the mean over all batches.
+            momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean, momentum)
+            self.running_var.lerp_(variance, momentum)
         return y
 
 

@@ -4,33 +4,20 @@ JAX's are named by their path, as `flax.traverse_util.flatten_dict(params, sep="
 """
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 import numpy as np
 
+from algoperf.weight_table import CONV_AXES, WeightRow, dense_rows, norm_rows, to_jax, to_torch
 from algoperf_imagenet.resnet.spec import ResNet
-
-# Axes of the PyTorch parameter, as axes of JAX's.
-_CONV = (3, 2, 0, 1)
-_DENSE = (1, 0)
-
-
-class WeightRow(NamedTuple):
-    """One array in both frameworks; `axes` turn JAX's into PyTorch's."""
-
-    jax: str
-    torch: str
-    axes: tuple[int, ...] | None = None
 
 
 def weight_table(model: ResNet) -> list[WeightRow]:
     """One row per parameter, in PyTorch's order."""
     rows: list[WeightRow] = []
     for conv, norm in _layers(model):
-        rows.append(WeightRow(f"{conv.jax}/kernel", f"{conv.torch}.weight", _CONV))
-        rows.append(WeightRow(f"{norm.jax}/scale", f"{norm.torch}.weight"))
-        rows.append(WeightRow(f"{norm.jax}/bias", f"{norm.torch}.bias"))
-    return [*rows, WeightRow("Dense_0/kernel", "fc.weight", _DENSE), WeightRow("Dense_0/bias", "fc.bias")]
+        rows.append(WeightRow(f"{conv.jax}/kernel", f"{conv.torch}.weight", CONV_AXES))
+        rows += norm_rows(norm.jax, norm.torch)
+    return rows + dense_rows("Dense_0", "fc")
 
 
 def statistics_table(model: ResNet) -> list[WeightRow]:
@@ -63,45 +50,23 @@ def _layers(model: ResNet) -> Iterator[tuple[WeightRow, WeightRow]]:
 
 def jax_to_torch(model: ResNet, params: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """PyTorch's parameters by name, from JAX's by path. Raises ValueError if they are not this model's."""
-    return _to_torch(weight_table(model), params)
+    return to_torch(weight_table(model), params)
 
 
 def torch_to_jax(model: ResNet, params: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """JAX's parameters by path, from PyTorch's by name. Raises ValueError if they are not this model's."""
-    return _to_jax(weight_table(model), params)
+    return to_jax(weight_table(model), params)
 
 
-def statistics_jax_to_torch(model: ResNet, model_state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def statistics_jaxto_torch(model: ResNet, model_state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """PyTorch's running statistics by name, from JAX's model state by path. Raises ValueError for another model's."""
-    return _to_torch(statistics_table(model), model_state)
+    return to_torch(statistics_table(model), model_state)
 
 
-def statistics_torch_to_jax(model: ResNet, buffers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def statistics_torchto_jax(model: ResNet, buffers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """JAX's model state by path, from PyTorch's buffers by name. Raises ValueError for another model's.
 
     PyTorch also counts batches; JAX has no such number.
     """
     statistics = {name: array for name, array in buffers.items() if not name.endswith("num_batches_tracked")}
-    return _to_jax(statistics_table(model), statistics)
-
-
-def _to_torch(table: list[WeightRow], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    _check_names(arrays, {row.jax for row in table})
-    return {row.torch: _turned(arrays[row.jax], row.axes) for row in table}
-
-
-def _to_jax(table: list[WeightRow], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    _check_names(arrays, {row.torch for row in table})
-    # Sorting the axes' order undoes it.
-    back = {row.jax: row.axes and tuple(np.argsort(row.axes)) for row in table}
-    return {row.jax: _turned(arrays[row.torch], back[row.jax]) for row in table}
-
-
-def _turned(array: np.ndarray, axes: tuple[int, ...] | None) -> np.ndarray:
-    return array if axes is None else np.ascontiguousarray(array.transpose(axes))
-
-
-def _check_names(arrays: Mapping[str, np.ndarray], expected: set[str]) -> None:
-    if arrays.keys() != expected:
-        differing = ", ".join(sorted(arrays.keys() ^ expected)[:3])
-        raise ValueError(f"These arrays are not those of this ResNet; the first that differ: {differing}.")
+    return to_jax(statistics_table(model), statistics)
