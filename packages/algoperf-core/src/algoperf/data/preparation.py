@@ -84,7 +84,9 @@ def status(spec: WorkloadSpec, data_dir: Path | None) -> Status:
         return Status("generated", None)
     folder = folder_of(spec, data_dir)
     if not (folder / MANIFEST).exists():
-        return Status("unfinished" if folder.is_dir() and any(folder.iterdir()) else "missing", folder)
+        # Hidden files are notes: nothing of the data.
+        begun = folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
+        return Status("unfinished" if begun else "missing", folder)
     return Status("prepared", folder, sum(entry.size for entry in _manifest(spec, folder).values()))
 
 
