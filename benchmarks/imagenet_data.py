@@ -48,7 +48,7 @@ def photos(quality: int) -> list[bytes]:
     return files
 
 
-def our_batches(spec: WorkloadSpec, files: Sequence[bytes], folder: Path) -> Callable[[], None]:
+def our_batches(spec: WorkloadSpec, files: Sequence[bytes], folder: Path) -> Callable[[], object]:
     """Makes the next training batch."""
     if not folder.exists():
         write_shard(folder / "photos.arrayrecord", ((jpeg, i % 1000) for i, jpeg in enumerate(files)))
@@ -59,7 +59,7 @@ def our_batches(spec: WorkloadSpec, files: Sequence[bytes], folder: Path) -> Cal
     return lambda: next(batches)
 
 
-def tensorflow_batches(files: Sequence[bytes]) -> Callable[[], None]:
+def tensorflow_batches(files: Sequence[bytes]) -> Callable[[], object]:
     """Decodes, crops and resizes a batch as the public reference's JAX pipeline does, one picture after the other."""
     import tensorflow as tf
 
@@ -79,7 +79,7 @@ def tensorflow_batches(files: Sequence[bytes]) -> Callable[[], None]:
     return batch
 
 
-def rates(makers: dict[str, Callable[[], None]]) -> dict[str, int]:
+def rates(makers: dict[str, Callable[[], object]]) -> dict[str, int]:
     """Pictures per CPU-second of each, the median of several rounds in turns."""
     seconds: dict[str, list[float]] = {name: [] for name in makers}
     for make in makers.values():
