@@ -58,12 +58,12 @@ def torch_to_jax(model: ResNet, params: Mapping[str, np.ndarray]) -> dict[str, n
     return to_jax(weight_table(model), params)
 
 
-def statistics_jaxto_torch(model: ResNet, model_state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def statistics_jax_to_torch(model: ResNet, model_state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """PyTorch's running statistics by name, from JAX's model state by path. Raises ValueError for another model's."""
     return to_torch(statistics_table(model), model_state)
 
 
-def statistics_torchto_jax(model: ResNet, buffers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def statistics_torch_to_jax(model: ResNet, buffers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """JAX's model state by path, from PyTorch's buffers by name. Raises ValueError for another model's.
 
     PyTorch also counts batches; JAX has no such number.
