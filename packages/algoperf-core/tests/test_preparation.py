@@ -216,9 +216,9 @@ def test_two_that_prepare_the_same_folder_wait_for_each_other(spec, tmp_path, fu
     assert len(calls) == 1
 
 
-def test_a_fingerprint_tells_data_apart(spec, tmp_path, folder, functions):
-    first = preparation.fingerprint(spec, tmp_path)
-    assert first == preparation.fingerprint(spec, tmp_path)
+def test_checksums_tell_data_apart(spec, tmp_path, folder, functions):
+    first = preparation.checksums(spec, tmp_path)
+    assert first == preparation.checksums(spec, tmp_path)
     whole = functions.prepare
 
     def other(job):
@@ -228,5 +228,12 @@ def test_a_fingerprint_tells_data_apart(spec, tmp_path, folder, functions):
 
     functions.prepare = other
     preparation.prepare(spec, tmp_path / "other", None, print)
-    assert preparation.fingerprint(spec, tmp_path / "other") != first
-    assert preparation.fingerprint(replace(spec, dataset=replace(spec.dataset, name="")), None) is None
+    assert preparation.checksums(spec, tmp_path / "other") != first
+    assert preparation.checksums(replace(spec, dataset=replace(spec.dataset, name="")), None) == {"data_sha256": None}
+
+
+def test_the_checksum_of_a_single_file_is_recorded_where_the_data_set_wants_it(spec, tmp_path, folder):
+    name = next(path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.txt")))
+    wanted = replace(spec, dataset=replace(spec.dataset, recorded={"words_sha256": name}))
+    found = preparation.checksums(wanted, tmp_path)
+    assert found == preparation.checksums(spec, tmp_path) | {"words_sha256": preparation.file_sha256(folder / name)}

@@ -136,6 +136,19 @@ def test_another_budget_and_another_ruleset_are_reported(tmp_path):
     ]
 
 
+def test_trials_on_other_data_or_with_another_tokenizer_are_reported(tmp_path):
+    most = OURS | {"data_sha256": "aa" * 32, "tokenizer_sha256": "bb" * 32}
+    for number in (1, 2):
+        write(tmp_path, "adam", number, most)
+    other = write(tmp_path, "sgd", 1, most | {"data_sha256": "cc" * 32, "tokenizer_sha256": "dd" * 32})
+    write(tmp_path, "sgd", 2, OURS | {"data_sha256": None, "checked_sha256": 3})
+    found = [(one.path, one.kind, one.detail) for one in read(tmp_path).anomalies]
+    assert found == [
+        (other.resolve(), Kind.OTHER_DATA, "data_sha256 cccccccc…, in most aaaaaaaa…"),
+        (other.resolve(), Kind.OTHER_DATA, "tokenizer_sha256 dddddddd…, in most bbbbbbbb…"),
+    ]
+
+
 def says(status, reason="", **other):
     return {"results_status": status, "results_status_reason": reason, **other}
 

@@ -207,13 +207,15 @@ class DatasetSpec:
             Empty for data that is generated and needs no preparation.
         prepare: "package.module:function" that makes that folder; see `algoperf.data.preparation`.
         open: "package.module:function" `(spec, folder) -> algoperf.data.Dataset`.
-        finalize: "package.module:function" `(outputs, num_examples) -> metrics`; see
+        finalize: "package.module:function" `(outputs, num_examples, dataset) -> metrics`; see
             `algoperf.workload.Workload.finalize`.
         source: what the data is and where it comes from, for people.
         licence: under which terms.
         options: a frozen dataclass of what batches are like: their sizes, augmentation.
         on_device: per framework "package.module:function" `(batch) -> batch` that finishes a batch once it is on the
             devices; none for batches that are finished on the host.
+        recorded: prepared files whose SHA-256 every trial records by itself, as well as that of all data: per entry of
+            the trial's metadata the file's name. For what others may have made differently, such as a tokenizer.
     """
 
     name: str
@@ -224,6 +226,7 @@ class DatasetSpec:
     licence: str = ""
     options: Any = None
     on_device: Mapping[Framework, str] = field(default_factory=dict)
+    recorded: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

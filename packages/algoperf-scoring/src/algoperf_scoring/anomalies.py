@@ -48,6 +48,7 @@ class Kind(StrEnum):
     OTHER_TARGET = "a trial that was run with another target"
     OTHER_BUDGET = "a trial that was run with another budget"
     OTHER_RULESET = "a submission that was run under the other ruleset, as its first trial says"
+    OTHER_DATA = "a trial on other data, or with another tokenizer, than most trials of its workload"
     OTHER_CLOCK = "a trial whose time is not that of a wall clock; not official"
 
 

@@ -65,8 +65,8 @@ def run_trial(config_file: Path, experiment: Path, data_dir: Path, settings: str
         observe("refused", {"message": str(error)})
         raise
     folder = trial_folder(experiment, config.study, config.workload, config.framework.value, config.trial)
-    data_sha256 = preparation.fingerprint(spec, data_dir)
-    metadata = _process_metadata(settings, config, workload.backend.hardware(), data_sha256)
+    checksums = preparation.checksums(spec, data_dir)
+    metadata = _process_metadata(settings, config, workload.backend.hardware(), checksums)
     make = partial(Trial, config, workload, loaded, folder, observe, metadata)
     try:
         outcome = _preflight(make, stop) if preflight else make(stop=stop).run()
@@ -102,13 +102,13 @@ def _stop_on_signals() -> Callable[[], bool]:
 
 
 def _process_metadata(
-    settings: str, config: TrialConfig, hardware: Mapping[str, Any], data_sha256: str | None
+    settings: str, config: TrialConfig, hardware: Mapping[str, Any], checksums: Mapping[str, str | None]
 ) -> dict[str, Any]:
     variables = {name: value for name, value in sorted(os.environ.items()) if name.startswith(DECISIVE)}
     status, why = profiles.status(config, hardware)
     return {
         "process_settings": settings,
-        "data_sha256": data_sha256,
+        **checksums,
         "environment": variables,
         "hostname": socket.gethostname(),
         "results_status": status.value,

@@ -146,9 +146,19 @@ def verify(spec: WorkloadSpec, data_dir: Path | None) -> None:
         _check(spec, _prepared_folder(spec, data_dir), hash_contents=True)
 
 
-def fingerprint(spec: WorkloadSpec, data_dir: Path | None) -> str | None:
-    """The SHA-256 of a prepared data set's manifest, hence of its contents; None for data that is generated."""
-    return file_sha256(_prepared_folder(spec, data_dir) / MANIFEST) if spec.dataset.name else None
+def checksums(spec: WorkloadSpec, data_dir: Path | None) -> dict[str, str | None]:
+    """What a trial records of its data.
+
+    Returns:
+        `data_sha256`: the SHA-256 of the manifest, hence of all contents; None for data that is generated. And that of
+        each file that the data set wants recorded by itself.
+    """
+    if not spec.dataset.name:
+        return {"data_sha256": None}
+    folder = _prepared_folder(spec, data_dir)
+    manifest = _manifest(spec, folder)
+    recorded = {entry: manifest[name].sha256 for entry, name in spec.dataset.recorded.items()}
+    return {"data_sha256": file_sha256(folder / MANIFEST), **recorded}
 
 
 def open_prepared(spec: WorkloadSpec, data_dir: Path | None) -> "Dataset":
