@@ -287,9 +287,12 @@ class Workload(abc.ABC):
         return self.backend.gather(outputs)
 
     def finalize(self, outputs: Sequence[EvalOutput], num_examples: int) -> dict[str, float]:
-        """Metrics from the outputs of all evaluation batches of a split, by the data set's `finalize`."""
+        """Metrics from the outputs of all evaluation batches of a split, by the data set's `finalize`.
+
+        That is also given the data set: some metrics are of text, which needs the data's tokenizer.
+        """
         function = resolve_name(self.spec.dataset.finalize)
-        metrics: dict[str, float] = function(outputs, num_examples)
+        metrics: dict[str, float] = function(outputs, num_examples, self.dataset)
         return metrics
 
     def output_activation_fn(self, logits_batch: Tensor) -> Tensor:

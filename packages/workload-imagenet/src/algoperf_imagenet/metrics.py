@@ -4,15 +4,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from algoperf.data import Dataset
 from algoperf.workload import sum_over_batches
 
 
-def finalize(outputs: Sequence[Mapping[str, np.ndarray]], num_examples: int) -> dict[str, float]:
+def finalize(
+    outputs: Sequence[Mapping[str, np.ndarray]], num_examples: int, dataset: Dataset | None = None
+) -> dict[str, float]:
     """Metrics of a split from the sums of all its batches.
 
     Args:
         outputs: per batch the scalars `loss` and `correct`, sums over its real images, and `images`, how many they are.
         num_examples: images that the split has.
+        dataset: not needed.
 
     Returns:
         `accuracy`, the share of images whose largest logit is that of their class, and `loss`, the mean cross entropy.

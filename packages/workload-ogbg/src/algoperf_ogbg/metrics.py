@@ -4,16 +4,21 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from algoperf.data import Dataset
+
 METRICS = ("accuracy", "loss", "mean_average_precision")
 
 
-def finalize(outputs: Sequence[Mapping[str, np.ndarray]], num_examples: int) -> dict[str, float]:
+def finalize(
+    outputs: Sequence[Mapping[str, np.ndarray]], num_examples: int, dataset: Dataset | None = None
+) -> dict[str, float]:
     """Metrics of a split from the outputs of all its batches.
 
     Args:
         outputs: per batch `logits`, `labels`, `weights` (0: unlabelled or padding) and `losses` (per element), each
             [graphs, tasks], and `num_graphs`, how many of the graphs are no padding.
         num_examples: graphs that the split has.
+        dataset: not needed.
 
     Returns:
         `accuracy` and `loss`, means over all labelled elements, and `mean_average_precision`; all NaN if a logit of a

@@ -80,7 +80,7 @@ def points(spec: WorkloadSpec, split: Split, indices: np.ndarray) -> dict[str, n
     return {"inputs": np.array(inputs, np.float32), "targets": np.array(targets, np.int32)}
 
 
-def finalize(outputs: list[dict[str, np.ndarray]], num_examples: int) -> dict[str, float]:
+def finalize(outputs: list[dict[str, np.ndarray]], num_examples: int, dataset: Any = None) -> dict[str, float]:
     """Mean loss and accuracy. Raises ValueError if not every example was counted exactly once."""
     sums = {name: float(np.sum([output[name] for output in outputs], dtype=np.float64)) for name in outputs[0]}
     if sums.pop("examples") != num_examples:
