@@ -14,8 +14,9 @@ import numpy as np
 
 from algoperf.data import Batches, DataError, Dataset, Shards, ShuffledOrder, fixed_subset
 from algoperf.data.batches import Batch
+from algoperf.data.ragged import offsets, runs
 from algoperf.spec import Split, WorkloadSpec
-from algoperf_ogbg.graphs import NUM_TASKS, GraphsTuple, StoredGraphs, offsets, rows
+from algoperf_ogbg.graphs import NUM_TASKS, GraphsTuple, StoredGraphs
 from algoperf_ogbg.spec import EDGE_FEATURES, NODE_FEATURES
 
 STORED_SPLITS = (Split.TRAIN, Split.VALIDATION, Split.TEST)
@@ -181,7 +182,7 @@ def _directed_edges(graphs: StoredGraphs, capacity: Capacity, shift: int) -> dic
     counts = graphs.num_edges
     node_offsets = np.repeat(offsets(graphs.num_nodes) + shift, counts)
     begin, end = graphs.senders + node_offsets, graphs.receivers + node_offsets
-    forward = rows(2 * offsets(counts), counts)
+    forward = runs(2 * offsets(counts), counts)
     backward = forward + np.repeat(counts, counts)
     first_padding_node = shift + len(graphs.nodes)
     senders = np.full(capacity.edges, first_padding_node, np.int32)

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from algoperf.data.ragged import offsets, runs
+
 NUM_TASKS = 128
 
 
@@ -76,8 +78,8 @@ class StoredGraphs:
     def take(self, indices: np.ndarray) -> "StoredGraphs":
         """The molecules at `indices` [any number], in that order."""
         num_nodes, num_edges = self.num_nodes[indices], self.num_edges[indices]
-        nodes = rows(self.first_node[indices], num_nodes)
-        edges = rows(self.first_edge[indices], num_edges)
+        nodes = runs(self.first_node[indices], num_nodes)
+        edges = runs(self.first_edge[indices], num_edges)
         return StoredGraphs(
             nodes=self.nodes.take(nodes, axis=0),
             edges=self.edges.take(edges, axis=0),
@@ -108,13 +110,3 @@ class StoredGraphs:
 def files_of(folder: Path) -> dict[str, Path]:
     """The file of each field of the molecules in `folder`."""
     return {field.name: folder / f"{field.name}.npy" for field in fields(StoredGraphs)}
-
-
-def offsets(counts: np.ndarray) -> np.ndarray:
-    """Where each of several runs begins if they lie end to end. Shape of `counts`, int64."""
-    return np.cumsum(counts, dtype=np.int64) - counts
-
-
-def rows(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """`start … start + count - 1` for each pair, end to end. Shape [sum of counts], int64."""
-    return np.repeat(starts - offsets(counts), counts) + np.arange(counts.sum())
