@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from _training import Training
 
-from algoperf import registry, search, submission
+from algoperf import registry
 from algoperf.seeds import random_key
 from algoperf.spec import Framework
 from algoperf.testing.frameworks import is_installed
@@ -28,15 +29,6 @@ REFERENCE = {
 }
 BATCH_SIZE = 8
 STEPS, ROUNDS = 7, 2
-POINT = {
-    "learning_rate": 1e-3,
-    "one_minus_beta1": 0.1,
-    "beta2": 0.99,
-    "warmup_factor": 0.05,
-    "weight_decay": 1e-2,
-    "label_smoothing": 0.1,
-    "dropout_rate": 0.1,
-}
 
 
 def batch() -> dict[str, np.ndarray]:
@@ -60,38 +52,19 @@ def timed(function: Callable[[], object], wait: Callable[[object], None]) -> lis
 
 def measure(name: str, framework: Framework, layout: str) -> dict[str, float]:
     workload = registry.make_workload(registry.workload_spec(name), framework)
-    algorithm = submission.load(submission.locate("nadamw", framework))
-    hyperparameters = search.as_hyperparameters(POINT)
-    params, model_state = workload.init_model_fn(random_key(0))
     on_device = workload.place_batch(batch())
+    training = Training(workload)
     if layout == "channels_first":
         import torch
 
-        params = params.to(memory_format=torch.contiguous_format)
+        training.params.to(memory_format=torch.contiguous_format)
         on_device["inputs"] = on_device["inputs"].contiguous()
-    state = algorithm.init_optimizer_state(workload, params, model_state, hyperparameters, random_key(1))
-    training = [workload.backend.place_state(tree) for tree in (state, params, model_state)]
-
-    def step() -> object:
-        training[:] = algorithm.update_params(
-            workload=workload,
-            current_param_container=training[1],
-            current_params_types=None,
-            model_state=training[2],
-            hyperparameters=hyperparameters,
-            batch=on_device,
-            loss_type=workload.loss_type,
-            optimizer_state=training[0],
-            eval_results=[],
-            global_step=0,
-            rng=random_key(2),
-        )
-        return training
 
     def evaluation() -> object:
-        return workload.compiled_eval_step(training[1], training[2], on_device, random_key(3))
+        return workload.compiled_eval_step(training.params, training.model_state, on_device, random_key(3))
 
-    steps, evaluations = timed(step, workload.backend.wait), timed(evaluation, workload.backend.wait)
+    wait = workload.backend.wait
+    steps, evaluations = timed(lambda: training.step(on_device), wait), timed(evaluation, wait)
     median = statistics.median(steps[1:])
     return {"step_s": median, "evaluation_s": statistics.median(evaluations[1:]), "compile_s": steps[0] - median}
 

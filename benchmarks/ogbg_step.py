@@ -15,9 +15,9 @@ import sys
 import time
 
 import numpy as np
+from _training import Training
 
-from algoperf import registry, search, submission
-from algoperf.seeds import random_key
+from algoperf import registry
 from algoperf.spec import Framework
 from algoperf.testing.frameworks import is_installed
 from algoperf_ogbg.graphs import GraphsTuple
@@ -25,15 +25,6 @@ from algoperf_ogbg.graphs import GraphsTuple
 REFERENCE_S = {Framework.JAX: 0.2754, Framework.PYTORCH: 0.3875}
 GRAPHS, NODES, EDGES = 65, 1665, 3584
 STEPS, ROUNDS = 12, 3
-POINT = {
-    "learning_rate": 1e-3,
-    "one_minus_beta1": 0.1,
-    "beta2": 0.99,
-    "warmup_factor": 0.05,
-    "weight_decay": 1e-2,
-    "label_smoothing": 0.1,
-    "dropout_rate": 0.1,
-}
 
 
 def batch() -> dict[str, object]:
@@ -91,28 +82,11 @@ def write_plainly(framework: Framework) -> None:
 
 def step_seconds(framework: Framework) -> float:
     workload = registry.make_workload(registry.workload_spec("ogbg"), framework)
-    algorithm = submission.load(submission.locate("nadamw", framework))
-    hyperparameters = search.as_hyperparameters(POINT)
-    params, model_state = workload.init_model_fn(random_key(0))
-    state = algorithm.init_optimizer_state(workload, params, model_state, hyperparameters, random_key(1))
-    state, params = (workload.backend.place_state(tree) for tree in (state, params))
+    training = Training(workload)
     on_device, times = workload.backend.place_batch(batch()), []
-    for step in range(STEPS):
+    for number in range(STEPS):
         start = time.perf_counter()
-        state, params, model_state = algorithm.update_params(
-            workload=workload,
-            current_param_container=params,
-            current_params_types=None,
-            model_state=model_state,
-            hyperparameters=hyperparameters,
-            batch=on_device,
-            loss_type=workload.loss_type,
-            optimizer_state=state,
-            eval_results=[],
-            global_step=step,
-            rng=random_key(2, step),
-        )
-        workload.backend.wait(params, state)
+        workload.backend.wait(training.step(on_device, number))
         times.append(time.perf_counter() - start)
     return statistics.median(times[2:])
 

@@ -9,7 +9,7 @@ from algoperf.seeds import random_key
 from algoperf.spec import Framework, Scale, Split
 
 # OGBG packs other graphs into a batch where there are more devices, so its training is another there.
-STEPS = {"ogbg": 0, "imagenet_resnet": 3, "imagenet_vit": 3}
+STEPS = {"ogbg": 0, "imagenet_resnet": 3, "imagenet_vit": 3, "wmt": 3}
 
 
 def train(workload, steps):

@@ -31,7 +31,7 @@ def install(folder, framework):
         place for place in os.environ.get("PIP_FIND_LINKS", "").split() if [*Path(place).glob("torch-*+cpu-*.whl")]
     ]
     links = ["--find-links", wheels[0]] if wheels else []
-    packages = [f"packages/workload-{name}[{framework.value},mini]" for name in ("imagenet", "ogbg")]
+    packages = [f"packages/workload-{name}[{framework.value},mini]" for name in ("imagenet", "ogbg", "wmt")]
     packages.append(f"packages/algoperf-baselines[{framework.value}]")
     make = [uv, "venv", "--quiet", "--python", sys.executable, str(folder)]
     fill = [uv, "pip", "install", "--quiet", "--python", str(python), "-c", "constraints.txt", *links]

@@ -14,7 +14,7 @@ from algoperf.testing.frameworks import require
 
 
 @pytest.mark.parametrize("framework", list(Framework), ids=lambda framework: framework.value)
-@pytest.mark.parametrize("workload", ["imagenet_resnet", "imagenet_vit", "ogbg"])
+@pytest.mark.parametrize("workload", ["imagenet_resnet", "imagenet_vit", "ogbg", "wmt"])
 @pytest.mark.timeout(900)
 def test_nadamw_reaches_the_target(workload, framework, data_dir, tmp_path):
     require(framework)

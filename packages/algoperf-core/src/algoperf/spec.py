@@ -251,7 +251,8 @@ class WorkloadSpec:
         implementations: per framework "package.module:Class", resolved when a trial starts.
         output_layer: per framework the name of the last layer, for `Workload.is_output_params`.
         base: name of the base workload if this is a variant.
-        mini: the same workload at mini scale (None in a spec that is at mini scale itself).
+        mini: the same workload at mini scale (None in a spec that is at mini scale itself; that may be all there is of
+            a workload, such as one with other mini data).
     """
 
     name: str
@@ -291,13 +292,18 @@ class WorkloadSpec:
             raise ValueError(f"{self.name} has no budget under rules {rules!r}; choose from {known}.")
         return self.budgets[rules]
 
+    @property
+    def scales(self) -> tuple[Scale, ...]:
+        """Those that `at` knows."""
+        return (self.scale, Scale.MINI) if self.mini else (self.scale,)
+
     def at(self, scale: Scale) -> WorkloadSpec:
-        """These facts at another scale. Raises ValueError if the workload has no mini scale."""
+        """These facts at another scale. Raises ValueError if the workload does not have it."""
         if scale is self.scale:
             return self
         if scale is Scale.MINI and self.mini is not None:
             return self.mini
-        raise ValueError(f"{self.name} has no {scale} scale.")
+        raise ValueError(f"{self.name} has no {scale} scale; choose {self.scale}.")
 
     def facts(self) -> dict[str, Any]:
         """These facts as plain data, without those of the other scale."""

@@ -101,6 +101,7 @@ _MINI = replace(
     batch_size=128,
     budgets={rules: Budget(max_runtime_s=120, eval_period_s=4) for rules in ("v0.6", "v1.0")},
     step_hint=1_500,
+    dropout_rate=0.0,
     dataset=replace(
         _FULL.dataset,
         name="ogbg/mini",

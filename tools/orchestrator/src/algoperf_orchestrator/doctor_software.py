@@ -248,7 +248,7 @@ def packages() -> Iterator[Check]:
 def data(data_dir: Path) -> Iterator[Check]:
     """What is on disk of each data set; variants of a workload share theirs."""
     specs = [registry.workload_spec(name) for name in registry.workload_names()]
-    scaled = (spec.at(scale) for spec in specs for scale in Scale if scale is Scale.FULL or spec.mini)
+    scaled = (spec.at(scale) for spec in specs for scale in spec.scales)
     shared: dict[str, WorkloadSpec] = {}
     for spec in scaled:
         shared.setdefault(spec.dataset.name or spec.name, spec)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from algoperf import registry
-from algoperf.spec import Framework, Scale, Target, WorkloadSpec
+from algoperf.spec import Framework, Target, WorkloadSpec
 from algoperf_orchestrator.frameworks import is_installed
 
 # What goes to a file or a pipe is not broken to fit a screen.
@@ -24,7 +24,7 @@ def submissions() -> list[dict[str, Any]]:
 
 
 def _workload(spec: WorkloadSpec) -> dict[str, Any]:
-    at = {Scale.FULL.value: spec} | ({Scale.MINI.value: spec.mini} if spec.mini else {})
+    at = {scale.value: spec.at(scale) for scale in spec.scales}
     return {
         "name": spec.name,
         "scales": list(at),

@@ -54,7 +54,7 @@ _FULL = WorkloadSpec(
     },
     output_layer={Framework.JAX: "output", Framework.PYTORCH: "output"},
 )
-TOY = replace(_FULL, mini=replace(_FULL, scale=Scale.MINI, batch_size=32))
+TOY = replace(_FULL, mini=replace(_FULL, scale=Scale.MINI, batch_size=32, dropout_rate=0.0))
 
 _FIRST_EXAMPLE = {Split.TRAIN: 0, Split.EVAL_TRAIN: 0, Split.VALIDATION: 10_000, Split.TEST: 20_000}
 

@@ -1,0 +1,1 @@
+"""AlgoPerf workload: German to English translation (WMT) by a transformer."""

@@ -1,0 +1,74 @@
+"""The conformance kit on WMT and its variants, at mini scale on real sentences."""
+
+from pathlib import Path
+
+import pytest
+
+from algoperf.spec import Framework
+from algoperf.testing.conformance import DataTests, ParityTests, SpecTests, WorkloadTests
+from algoperf_wmt.weights import jax_to_torch
+
+GOLDEN = Path(__file__).parent / "golden"
+# Enough for three batches, the last of them padded.
+QUICK = {"num_eval_train_examples": 80, "eval_batch_size": 32}
+
+
+class TestSpec(SpecTests):
+    workload_name = "wmt"
+
+
+class TestSpecPostLn(SpecTests):
+    workload_name = "wmt_post_ln"
+
+
+class TestSpecAttentionTemp(SpecTests):
+    workload_name = "wmt_attention_temp"
+
+
+class TestSpecGluTanh(SpecTests):
+    workload_name = "wmt_glu_tanh"
+
+
+class TestData(DataTests):
+    workload_name = "wmt"
+
+
+shared_embedding = pytest.mark.xfail(reason="the last layer is also the first: negated, it changes what comes between")
+
+
+class TestJax(WorkloadTests):
+    workload_name, framework = "wmt", Framework.JAX
+    spec_changes = QUICK
+    golden_parameters = GOLDEN / "parameters_jax.json"
+
+    @shared_embedding
+    def test_output_parameters_are_those_of_the_last_layer(self, bench):
+        super().test_output_parameters_are_those_of_the_last_layer(bench)
+
+
+class TestPyTorch(WorkloadTests):
+    workload_name, framework = "wmt", Framework.PYTORCH
+    spec_changes = QUICK
+    golden_parameters = GOLDEN / "parameters_pytorch.json"
+
+    @shared_embedding
+    def test_output_parameters_are_those_of_the_last_layer(self, bench):
+        super().test_output_parameters_are_those_of_the_last_layer(bench)
+
+
+class TestParity(ParityTests):
+    workload_name = "wmt"
+    spec_changes = QUICK
+    to_torch = staticmethod(jax_to_torch)
+
+
+class TestParityPostLn(TestParity):
+    workload_name = "wmt_post_ln"
+
+
+class TestParityAttentionTemp(TestParity):
+    workload_name = "wmt_attention_temp"
+
+
+class TestParityGluTanh(TestParity):
+    workload_name = "wmt_glu_tanh"
