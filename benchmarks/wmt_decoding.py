@@ -61,7 +61,7 @@ def measure_mini(framework: Framework) -> dict[str, Any]:
 
 
 def shares(workload: Workload, training: Training) -> dict[str, Any]:
-    """Seconds of the search as it is, without early stopping, and without a cache, on the second batch of the split."""
+    """Seconds of the search as it is, without early stopping, and without a cache, on the third batch of the split."""
     import torch
 
     from algoperf_wmt.torch_attention import Tokens

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from algoperf.data import Batches, Shards, ShuffledOrder, array_batches, fixed_subset, pad_batch
 from algoperf.data.queue import InputQueue
+from algoperf.data.ragged import offsets, runs
 
 SEEDS = st.integers(0, 2**63)
 COUNTS = st.integers(1, 60)
@@ -244,3 +245,12 @@ def _wait_until(condition):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.005)
+
+
+@given(runs_of=st.lists(st.tuples(st.integers(-50, 50), st.integers(0, 6)), max_size=20))
+def test_runs_lie_end_to_end(runs_of):
+    starts, counts = np.array(runs_of, np.int64).reshape(-1, 2).T
+    expected = [list(range(start, start + count)) for start, count in runs_of]
+    assert runs(starts, counts).tolist() == [value for run in expected for value in run]
+    assert runs(1, counts).tolist() == [value for _, count in runs_of for value in range(1, 1 + count)]
+    assert offsets(counts).tolist() == [sum(map(len, expected[:number])) for number in range(len(expected))]

@@ -237,3 +237,20 @@ def test_the_checksum_of_a_single_file_is_recorded_where_the_data_set_wants_it(s
     wanted = replace(spec, dataset=replace(spec.dataset, recorded={"words_sha256": name}))
     found = preparation.checksums(wanted, tmp_path)
     assert found == preparation.checksums(spec, tmp_path) | {"words_sha256": preparation.file_sha256(folder / name)}
+
+
+def test_files_that_trials_record_are_compared_however_large_the_data(spec, tmp_path, folder, monkeypatch):
+    monkeypatch.setattr(preparation, "HASH_ON_OPEN_BYTES", 0)
+    (folder / "names.txt").write_text("a\nc\n")
+    preparation.open_prepared(spec, tmp_path)
+    wanted = replace(spec, dataset=replace(spec.dataset, recorded={"names_sha256": "names.txt"}))
+    with pytest.raises(DataError, match=r"names\.txt was altered"):
+        preparation.open_prepared(wanted, tmp_path)
+
+
+def test_who_names_a_source_hears_that_it_is_not_used(spec, tmp_path, folder):
+    told = []
+    preparation.prepare(spec, tmp_path, tmp_path / "other", told.append)
+    assert told[-1].endswith(f"; to prepare it from {tmp_path / 'other'}, delete that folder first")
+    preparation.prepare(spec, tmp_path, None, told.append)
+    assert told[-1].endswith(str(folder))

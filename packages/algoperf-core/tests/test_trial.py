@@ -291,6 +291,16 @@ def test_another_code_or_number_of_devices_is_refused(make_trial, framework):
         again.run()
 
 
+def test_other_data_than_at_the_start_is_refused(make_trial, framework):
+    first = make_trial(framework, max_steps=3)
+    first._metadata = {"tokenizer_sha256": "aa", "hostname": "one"}
+    first.run()
+    again = make_trial(framework, max_steps=3)
+    again._metadata = {"tokenizer_sha256": "bb", "hostname": "another"}
+    with pytest.raises(RecordsError, match="was begun with tokenizer_sha256 aa, which is bb now; choose another"):
+        again.run()
+
+
 def test_what_a_submission_writes_into_its_results_changes_nothing(make_trial, framework):
     patch = """
 _update = update_params

@@ -137,15 +137,18 @@ def test_another_budget_and_another_ruleset_are_reported(tmp_path):
 
 
 def test_trials_on_other_data_or_with_another_tokenizer_are_reported(tmp_path):
-    most = OURS | {"data_sha256": "aa" * 32, "tokenizer_sha256": "bb" * 32}
+    recorded = {"workload.dataset": {"recorded": {"tokenizer_sha256": "tokenizer.model"}}}
+    most = OURS | recorded | {"data_sha256": "aa" * 32, "tokenizer_sha256": "bb" * 32}
     for number in (1, 2):
-        write(tmp_path, "adam", number, most)
-    other = write(tmp_path, "sgd", 1, most | {"data_sha256": "cc" * 32, "tokenizer_sha256": "dd" * 32})
-    write(tmp_path, "sgd", 2, OURS | {"data_sha256": None, "checked_sha256": 3})
+        write(tmp_path, "adam", number, most | {"submission_sha256": "11" * 32})
+    other = write(tmp_path, "sgd", 1, most | {"data_sha256": "cc" * 32, "submission_sha256": "22" * 32})
+    moved = write(tmp_path, "sgd", 2, most)
+    (moved / "meta_data_1.json").write_text(json.dumps(most | {"tokenizer_sha256": "dd" * 32}))
+    write(tmp_path, "sgd", 3, OURS | {"data_sha256": None, "workload.dataset": "text"})
     found = [(one.path, one.kind, one.detail) for one in read(tmp_path).anomalies]
     assert found == [
         (other.resolve(), Kind.OTHER_DATA, "data_sha256 cccccccc…, in most aaaaaaaa…"),
-        (other.resolve(), Kind.OTHER_DATA, "tokenizer_sha256 dddddddd…, in most bbbbbbbb…"),
+        (moved.resolve(), Kind.OTHER_DATA, "tokenizer_sha256 dddddddd…, in most bbbbbbbb…"),
     ]
 
 

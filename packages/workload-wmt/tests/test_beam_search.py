@@ -288,6 +288,44 @@ def test_the_search_does_not_go_on_for_padding(search):
     assert not tokens[2].any()
 
 
+@in_both
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+@pytest.mark.parametrize("is_real", [True, False])
+def test_what_is_no_number_spoils_nothing_else(search, number, is_real):
+    table = np.random.default_rng(0).normal(size=(3, TABLE_ROWS, 5)).astype(np.float32)
+    table[:2, :, END] += 3
+    real = search(Model(table[:2], True), 3, 0.6, 12)
+    table[2] = number
+    tokens, scores, steps = search(Model(table, True), 3, 0.6, 12, np.array([True, True, is_real]))
+    assert steps == real[2] < 11
+    np.testing.assert_array_equal(tokens[:2], real[0])
+    np.testing.assert_allclose(scores[:2], real[1], **ROUNDING)
+    assert is_real or not tokens[2].any()
+
+
+@in_both
+def test_a_result_outlives_what_comes_after(search):
+    # Only the first step has numbers. With a large penalty the beams that live on could still win.
+    first = np.array([0, 3.1, 3, 1, 1], np.float32)
+    table = np.full((1, TABLE_ROWS, 5), np.nan, np.float32)
+    table[0, 1] = first
+    tokens, scores, steps = search(Model(table, True), 3, 1.0, 12)
+    assert tokens[0].tolist() == [END] + [0] * 10
+    assert scores[0] == pytest.approx(3 - np.log(np.exp(first).sum()), abs=1e-5)
+    assert steps == 2
+
+
+def test_logits_of_a_shorter_type_are_told_apart():
+    logits = np.random.default_rng(0).normal(scale=2, size=(1, 1, 32_000)).astype(np.float32)
+    exact = np.sort(logits - np.log(np.exp(logits.astype(np.float64)).sum()), axis=2)[0, 0, -2:][::-1]
+    shorter = torch.from_numpy(logits).bfloat16()
+    in_torch, *_ = torch_beam_search._best_extensions(torch.zeros(1, 1), shorter)
+    in_jax, *_ = jax_beam_search._best_extensions(jnp.zeros((1, 1)), jnp.asarray(logits, jnp.bfloat16))
+    # The largest logits themselves are rounded to 2**-6.
+    np.testing.assert_allclose(in_torch[0], exact, atol=0.02)
+    np.testing.assert_allclose(in_jax[0], in_torch[0], atol=1e-5)
+
+
 def test_devices_can_search_by_themselves_in_jax():
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     subprocess.run([sys.executable, "-c", ON_TWO_DEVICES], env=environment, check=True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from algoperf.data import DataError, Shards
+from algoperf.data import DataError, Shards, fixed_subset
 from algoperf.spec import Split
 from algoperf_wmt import data
 from algoperf_wmt.data import WmtDataset, open_dataset
@@ -71,6 +71,31 @@ def test_every_pair_is_trained_on_once_in_an_epoch(monkeypatch):
     assert sorted(found[:60]) == one_epoch
     assert sorted(found[60:]) == one_epoch
     assert found[:60] != found[60:]
+
+
+def test_rows_of_each_group_and_seed_are_shuffled_differently(monkeypatch):
+    # Pairs as long as a row: rows are in the order of the pairs, but for their shuffle.
+    pairs = StoredPairs.of([[3 + i] * LENGTH for i in range(20)], [[3 + i] * LENGTH for i in range(20)])
+    monkeypatch.setattr(data, "_GROUP", 20)
+
+    def shuffle(seed, group):
+        numbers = data.ShuffledOrder(20, seed).take(20 * group, 20) + 3
+        batches = iter(dataset(pairs).train(20, Shards(), seed))
+        rows = next(islice(batches, group, None))["inputs"][:, 0]
+        return [numbers.tolist().index(row) for row in rows.tolist()]
+
+    shuffles = [shuffle(*case) for case in ((0, 0), (0, 1), (1, 0))]
+    assert all(sorted(one) == list(range(20)) for one in shuffles)
+    assert len(set(map(tuple, shuffles))) == 3
+    # And not as the order itself is.
+    assert shuffles[0] != data.ShuffledOrder(20, 0).take(0, 20).tolist()
+
+
+def test_evaluations_on_training_pairs_look_at_a_fixed_subset():
+    found = np.concatenate([b["inputs"] for b in dataset().evaluation(Split.EVAL_TRAIN, 5, Shards())])
+    pairs = some_pairs(60)
+    expected = {tuple(pairs.source(i).tolist()) for i in fixed_subset(60, 10)}
+    assert {tuple(row[row > 0].tolist()) for row in found} == expected
 
 
 def test_the_end_of_a_row_is_padding():
@@ -161,4 +186,10 @@ def test_another_number_of_pairs_is_refused(prepared):
 def test_a_tokenizer_of_another_size_is_refused(prepared):
     options = replace(SPEC.dataset.options, vocab_size=99)
     with pytest.raises(DataError, match="a tokenizer that does not match the data"):
+        open_dataset(replace(SPEC, dataset=replace(SPEC.dataset, options=options)), prepared)
+
+
+def test_an_evaluated_sentence_longer_than_a_row_is_refused(prepared):
+    options = replace(SPEC.dataset.options, max_length=4)
+    with pytest.raises(DataError, match=r"has a sentence of \d+ tokens, and a row has room for 4; delete .* tokenizer"):
         open_dataset(replace(SPEC, dataset=replace(SPEC.dataset, options=options)), prepared)

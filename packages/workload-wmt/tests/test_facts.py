@@ -3,13 +3,16 @@
 import json
 import math
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
 from algoperf import registry
 from algoperf.spec import Scale, Split
 from algoperf.testing.frameworks import BOTH, require
-from algoperf_wmt.spec import Transformer
+from algoperf_wmt import debian
+from algoperf_wmt.data import STORED_SPLITS
+from algoperf_wmt.spec import WMT, WMT_DEBIAN, BeamSearch, Transformer
 
 FACTS = json.loads((Path(__file__).parent / "golden" / "facts.json").read_text())
 
@@ -52,9 +55,27 @@ def test_the_number_of_parameters_is_the_published_one(name, framework):
     assert sum(math.prod(one["shape"]) for one in workload.parameters()) == FACTS[name]["num_parameters"]
 
 
+def test_prose_is_there_at_mini_scale_only():
+    assert (WMT.scales, WMT_DEBIAN.scales) == ((Scale.FULL, Scale.MINI), (Scale.MINI,))
+    assert registry.workload_spec("wmt_debian").at(Scale.MINI) is WMT_DEBIAN
+    with pytest.raises(ValueError, match="wmt_debian has no full scale; choose mini"):
+        WMT_DEBIAN.at(Scale.FULL)
+    assert WMT_DEBIAN.base is None
+    assert WMT_DEBIAN.model.vocab_size == WMT_DEBIAN.dataset.options.vocab_size == debian.RULES.vocab_size
+    assert WMT_DEBIAN.model.max_length == WMT_DEBIAN.dataset.options.max_length
+    assert {split.value: WMT_DEBIAN.num_examples(split) for split in STORED_SPLITS} == debian.RULES.split_sizes
+    assert resolve_name(WMT_DEBIAN.dataset.prepare) is debian.prepare_debian
+
+
+@pytest.mark.parametrize("search", [{"num_beams": 0}, {"sentences_at_once": 0}, {"length_penalty": -0.1}])
+def test_searches_that_cannot_be_made_are_refused(search):
+    with pytest.raises(ValueError, match="Beam search needs a beam, a sentence at a time and no negative penalty"):
+        BeamSearch(**search)
+
+
 def test_models_that_cannot_be_built_are_refused():
-    for sizes in ({"width": 1000, "num_heads": 16}, {"width": 15, "num_heads": 3}):
-        with pytest.raises(ValueError, match=f"A width of {sizes['width']} is odd or no multiple"):
+    for sizes in ({"width": 1000, "num_heads": 16}, {"width": 15, "num_heads": 3}, {"width": 2, "num_heads": 1}):
+        with pytest.raises(ValueError, match=f"A width of {sizes['width']} is below 4, odd or no multiple"):
             Transformer(**sizes)
     for choice in ({"norm": "none"}, {"activation": "gelu"}):
         with pytest.raises(ValueError, match="norm is 'pre' or 'post', activation 'relu' or 'tanh', not"):

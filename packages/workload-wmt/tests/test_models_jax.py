@@ -200,7 +200,9 @@ def test_eval_step(case: Any) -> None:
     # The same without groups of sentences.
     model = workload._model.bind({"params": params})
     cache = model.start_decoding(model.encode(Tokens(batch["inputs"])), batch["inputs"], 4)
-    predictions, _ = beam_search(model.decode_step, cache, jnp.ones(6, bool), workload.spec.model.beam_search, LENGTH)
+    predictions, _ = beam_search(
+        model.decode_step, cache, weights.sum(axis=1) > 0, workload.spec.model.beam_search, LENGTH
+    )
     losses = workload.loss_fn(batch["targets"], logits)["per_example"]
     expected = {
         "losses": (losses * weights).sum(axis=1),
@@ -238,6 +240,37 @@ def test_groups_of_sentences_change_nothing(sentences_at_once: int) -> None:
     ]
     for name, value in outputs[0].items():
         np.testing.assert_allclose(outputs[1][name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_memory_is_that_of_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    workload, params = made()
+    evaluate_group, sizes = workload._evaluate_group, []
+
+    def spy(self: WmtJax, params: Any, arrays: Any) -> Any:
+        sizes.append(arrays["inputs"].shape[0])
+        return evaluate_group(params, arrays)
+
+    monkeypatch.setattr(WmtJax, "_evaluate_group", spy)
+    jax.eval_shape(lambda: workload.eval_step(params, None, make_batch(), None))
+    # Six sentences in two groups of at most four; the group is traced once.
+    assert set(sizes) == {3}
+
+
+def test_padding_is_not_translated(monkeypatch: pytest.MonkeyPatch) -> None:
+    def search(step: Any, cache: Any, is_real: Any, *rest: Any) -> Any:
+        return jnp.broadcast_to(is_real[:, None], (len(is_real), LENGTH - 1)).astype(jnp.int32), None
+
+    monkeypatch.setattr("algoperf_wmt.jax_workload.beam_search", search)
+    output = small(WMT).eval_step(made()[1], None, make_batch(), None)
+    assert output["predictions"][:, 0].tolist() == [1, 1, 1, 1, 1, 0]
+
+
+def test_parameters_of_a_shorter_type_are_computed_in_it() -> None:
+    workload, params = made()
+    shorter = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
+    logits = logits_of((workload, shorter), make_batch())
+    assert logits.dtype == jnp.bfloat16
+    assert (workload.eval_step(shorter, None, make_batch(), None)["losses"]).dtype == jnp.float32
 
 
 def test_sentences_do_not_reach_each_other() -> None:

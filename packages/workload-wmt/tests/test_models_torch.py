@@ -214,7 +214,7 @@ def test_eval_step(case: Any) -> None:
     search = workload.spec.model.beam_search
     with torch.no_grad():
         cache = model.start_decoding(model.encode(Tokens(inputs)), inputs, 4)
-        predictions, _ = beam_search(model.decode_step, cache, torch.ones(6, dtype=torch.bool), search, LENGTH)
+        predictions, _ = beam_search(model.decode_step, cache, weights.sum(dim=1) > 0, search, LENGTH)
     losses = workload.loss_fn(targets, logits)["per_example"]
     expected = {
         "losses": (losses * weights).sum(dim=1),
@@ -256,6 +256,21 @@ def test_memory_is_that_of_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "decode", lambda encoded, *rest: sizes.append(len(encoded)) or decode(encoded, *rest))
     evaluated((workload, model), make_batch())
     assert sizes == [4, 2]
+
+
+def test_padding_is_not_translated(monkeypatch: pytest.MonkeyPatch) -> None:
+    def search(step: Any, cache: Any, is_real: torch.Tensor, *rest: Any) -> Any:
+        return is_real[:, None].expand(-1, LENGTH - 1).int(), None
+
+    monkeypatch.setattr("algoperf_wmt.torch_workload.beam_search", search)
+    assert evaluated(made(), make_batch())["predictions"][:, 0].tolist() == [1, 1, 1, 1, 1, 0]
+
+
+def test_parameters_of_a_shorter_type_are_computed_in_it() -> None:
+    workload, model = made()
+    case = workload, copy.deepcopy(model).to(torch.bfloat16)
+    assert logits_of(case, make_batch()).dtype == torch.bfloat16
+    assert evaluated(case, make_batch())["losses"].dtype == torch.float32
 
 
 def test_sentences_do_not_reach_each_other() -> None:

@@ -99,12 +99,23 @@ def test_too_few_texts_are_refused(tmp_path):
         )
 
 
-def test_an_interrupted_preparation_goes_on(tmp_path):
+def test_what_an_interrupted_run_left_of_other_texts_is_not_used(tmp_path):
     write_corpus(job(tmp_path / "straight", None), some_texts(), RULES)
-    write_corpus(job(tmp_path / "cut", None), some_texts(), RULES)
-    shutil.rmtree(tmp_path / "cut" / "validation")
+    others = [Text(text.key, text.english, text.german) for text in some_texts()]
+    write_corpus(job(tmp_path / "cut", None), others, RULES)
+    shutil.rmtree(tmp_path / "cut" / "train")
     write_corpus(job(tmp_path / "cut", None), some_texts(), RULES)
     assert contents_of(tmp_path / "cut") == contents_of(tmp_path / "straight")
+
+
+def test_what_is_trained_on_is_not_evaluated(tmp_path):
+    texts = some_texts()
+    trained = next(text for text in texts if split_of(text.key, RULES.share) == "train")
+    evaluated = sorted(text.key for text in texts if split_of(text.key, RULES.share) != "train")
+    twins = [Text(key, f"Anders {word}", f"{trained.english}!") for key, word in zip(evaluated, "abcdefghij")]
+    write_corpus(job(tmp_path, None), [*twins, *texts], RULES)
+    for split in ("validation", "test"):
+        assert not [english for _, english in texts_in(tmp_path, split) if trained.english in english]
 
 
 # Home Assistant.
@@ -187,6 +198,13 @@ def test_sentences_are_paired_where_both_descriptions_have_as_many(tmp_path):
         ("Es ist schnell.", "It is fast."),
         ("", ""),
     ]
+
+
+def test_lists_that_are_not_utf_8_are_named(tmp_path):
+    lists = write_lists(tmp_path / "lists")
+    (lists / "a_Translation-de").write_bytes(b"Package: \xff")
+    with pytest.raises(DataError, match=r"a_Translation-de is not UTF-8 .*; run `apt-get"):
+        debian.prepare_debian(job(tmp_path / "data", lists))
 
 
 def test_lists_without_translations_are_refused(tmp_path):

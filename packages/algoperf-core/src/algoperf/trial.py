@@ -363,7 +363,8 @@ class Trial:
         return trial["queue"], restarts
 
     def _check_same_code(self) -> None:
-        now = {"submission_sha256": self.submission.content_hash, "device_count": self.backend.shards.total}
+        data = {name: value for name, value in self._metadata.items() if name.endswith("_sha256")}
+        now = {"submission_sha256": self.submission.content_hash, "device_count": self.backend.shards.total, **data}
         before = self.records.last_metadata()
         for name, value in now.items():
             if before.get(name, value) != value:

@@ -155,15 +155,15 @@ def read(logs: Logs) -> Provenance:
     machines: Counter[str] = Counter()
     anomalies: list[Anomaly] = []
     origins: list[Origin] = []
-    first_starts: list[Mapping[str, Any]] = []
+    checksums: list[set[tuple[str, str]]] = []
     for trial in logs.trials:
         starts = list(_starts(trial.folder.path))
-        first_starts.append(starts[0])
+        checksums.append({told for start in starts for told in _checksums(start)})
         machines[json.dumps(_machine(starts[0], trial))] += 1
         anomalies += _doubts(starts[0], trial, logs)
         origins.append(_origin(starts, trial, logs))
     anomalies += _other_rulesets(logs)
-    anomalies += _other_data(logs.trials, first_starts)
+    anomalies += _other_data(logs.trials, checksums)
     return Provenance(
         machines=[
             {**json.loads(machine), "trials": number}
@@ -240,24 +240,27 @@ def _other_rulesets(logs: Logs) -> Iterator[Anomaly]:
             yield Anomaly(trial.folder.path, Kind.OTHER_RULESET, str(told))
 
 
-def _other_data(trials: Sequence[Trial], first_starts: Sequence[Mapping[str, Any]]) -> Iterator[Anomaly]:
+def _other_data(trials: Sequence[Trial], checksums: Sequence[set[tuple[str, str]]]) -> Iterator[Anomaly]:
     """By the checksums that trials recorded; a trial that recorded none says nothing."""
     told: dict[tuple[str, str], Counter[str]] = {}
-    for trial, start in zip(trials, first_starts, strict=True):
-        for name, checksum in _checksums(start):
+    for trial, recorded in zip(trials, checksums, strict=True):
+        for name, checksum in recorded:
             told.setdefault((trial.folder.workload, name), Counter())[checksum] += 1
-    usual = {key: checksums.most_common(1)[0][0] for key, checksums in told.items()}
-    for trial, start in zip(trials, first_starts, strict=True):
-        for name, checksum in _checksums(start):
+    usual = {key: counts.most_common(1)[0][0] for key, counts in told.items()}
+    for trial, recorded in zip(trials, checksums, strict=True):
+        for name, checksum in sorted(recorded):
             most = usual[trial.folder.workload, name]
             if checksum != most:
                 yield Anomaly(trial.folder.path, Kind.OTHER_DATA, f"{name} {checksum:.8}…, in most {most:.8}…")
 
 
 def _checksums(start: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for name in sorted(start):
-        if name.endswith("_sha256") and isinstance(start[name], str):
-            yield name, start[name]
+    """Of the data, and of those of its files that the workload wants recorded by themselves."""
+    dataset = start.get("workload.dataset")
+    recorded = dataset.get("recorded") if isinstance(dataset, dict) else None
+    for name in ("data_sha256", *(recorded if isinstance(recorded, dict) else ())):
+        if isinstance(checksum := start.get(name), str):
+            yield name, checksum
 
 
 def _machine(metadata: Mapping[str, Any], trial: Trial) -> dict[str, Any]:

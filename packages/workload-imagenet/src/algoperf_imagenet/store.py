@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
+from algoperf.data.files import sync
 from algoperf.data.preparation import DataError
 
 SUFFIX = ".arrayrecord"
@@ -229,17 +230,9 @@ def _lines(path: Path) -> list[str]:
 
 def _publish(temporary: Path, path: Path) -> None:
     """Renames a complete file; afterwards not even a power cut takes it back."""
-    _sync(temporary)
+    sync(temporary)
     temporary.replace(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path.parent)
 
 
 def _max_open_files() -> int:

@@ -5,7 +5,7 @@ batch size, and the rows are shuffled. So the rows are one endless sequence, of 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -61,11 +61,7 @@ class WmtDataset(Dataset):
     def evaluation(self, split: Split, global_batch_size: int, shards: Shards) -> Batches:
         """Each pair of a split once, the shortest first: translating a batch takes as long as its longest sentence."""
         pairs = self._pairs(split)
-        if split is Split.EVAL_TRAIN:
-            fitting = self._fitting_pairs()
-            chosen = fitting[fixed_subset(len(fitting), self._spec.num_examples(split))]
-        else:
-            chosen = np.arange(len(pairs))
+        chosen = self._evaluated_training_pairs if split is Split.EVAL_TRAIN else np.arange(len(pairs))
         ordered = chosen[np.argsort(pairs.lengths[chosen, 0], kind="stable")]
 
         def load(indices: np.ndarray, positions: np.ndarray) -> Batch:
@@ -84,22 +80,27 @@ class WmtDataset(Dataset):
     def _pairs(self, split: Split) -> StoredPairs:
         return self._splits[Split.TRAIN if split is Split.EVAL_TRAIN else split]
 
+    @cached_property
     def _fitting_pairs(self) -> np.ndarray:
         """Numbers of the training pairs that are not longer than a row."""
         return np.flatnonzero(self._splits[Split.TRAIN].lengths.max(axis=1) <= self._length)
 
+    @cached_property
+    def _evaluated_training_pairs(self) -> np.ndarray:
+        fitting = self._fitting_pairs
+        return fitting[fixed_subset(len(fitting), self._spec.num_eval_train_examples)]
+
     def _packed_groups(self, seed: int) -> Callable[[int], list[np.ndarray]]:
         """A function that packs a group: per row the numbers of its pairs."""
-        lengths = self._splits[Split.TRAIN].lengths
-        fitting = self._fitting_pairs()
+        lengths, fitting = self._splits[Split.TRAIN].lengths, self._fitting_pairs
         order = ShuffledOrder(len(fitting), seed)
 
         @lru_cache(maxsize=2)
         def packed(group: int) -> list[np.ndarray]:
             pairs = fitting[order.take(group * _GROUP, _GROUP)]
             rows = pack(lengths[pairs], self._length)
-            # Of another length than the seeds of orders, which are (seed, epoch).
-            shuffled = np.random.default_rng([seed, group, 0]).permutation(len(rows))
+            # The seeds of orders are (seed, epoch), which numpy takes for (seed, epoch, 0).
+            shuffled = np.random.default_rng([seed, group, 1]).permutation(len(rows))
             return [pairs[rows[row]] for row in shuffled]
 
         return packed
@@ -141,5 +142,11 @@ def open_dataset(spec: WorkloadSpec, folder: Path) -> WmtDataset:
             raise DataError(
                 f"{folder / split.value} has {len(pairs)} sentence pairs instead of {spec.num_examples(split)}; "
                 f"delete {folder} and prepare the data again."
+            )
+        longest = pairs.lengths.max()
+        if split is not Split.TRAIN and longest > options.max_length:
+            raise DataError(
+                f"{folder / split.value} has a sentence of {longest} tokens, and a row has room for "
+                f"{options.max_length}; delete {folder} and prepare the data with the published tokenizer or none."
             )
     return WmtDataset(spec, splits, tokenizer)

@@ -15,15 +15,15 @@ from algoperf_wmt.small_corpus import Rules, Text, write_corpus
 from algoperf_wmt.store import prepared_files
 
 RULES = Rules(
-    split_sizes={"train": 30_000, "validation": 1_200, "test": 1_200},
-    share=5,
+    split_sizes={"train": 29_000, "validation": 1_200, "test": 1_200},
+    share=6,
     vocab_size=4_000,
     max_characters=200,
     max_shared=0.4,
 )
 _REMEDY = (
-    "run `apt-get -o Acquire::Languages=en,de update` on a machine with Debian, and name the folder with its files "
-    "*_Translation-de and *_Translation-en, /var/lib/apt/lists, with --source"
+    "run `apt-get -o Acquire::Languages=en,de -o Acquire::GzipIndexes=false update` on a machine with Debian, and name "
+    "the folder with its files *_Translation-de and *_Translation-en, /var/lib/apt/lists, with --source"
 )
 _STANZA = re.compile(r"Package: (\S+)\nDescription-md5: (\S+)\nDescription-\w+: (.*)", re.DOTALL)
 # Between a sentence's end and the next one's beginning.
@@ -82,9 +82,13 @@ def _descriptions(lists: Path, language: str) -> dict[tuple[str, str], str]:
     for file in files:
         # `newline`: what Python takes for the end of a line may stand within one.
         with file.open(encoding="utf-8", newline="\n") as stanzas:
-            for match in map(_STANZA.fullmatch, stanzas.read().strip("\n").split("\n\n")):
-                if match:
-                    found[match[1], match[2]] = match[3]
+            try:
+                text = stanzas.read()
+            except UnicodeDecodeError as error:
+                raise DataError(f"{file} is not UTF-8 ({error}); {_REMEDY}.") from error
+        for match in map(_STANZA.fullmatch, text.strip("\n").split("\n\n")):
+            if match:
+                found[match[1], match[2]] = match[3]
     return found
 
 
@@ -99,7 +103,8 @@ def _pairs(
         sentences = [_SENTENCES.split(paragraph) for paragraph in paragraphs]
         if len(sentences[0]) == len(sentences[1]):
             for sentence in zip(*sentences, strict=True):
-                yield Text(key[0], *sentence)
+                # Packages of one program share its name, and sentences that are nearly the same.
+                yield Text(key[0].partition("-")[0], *sentence)
 
 
 def _paragraphs(description: str) -> Iterator[str]:

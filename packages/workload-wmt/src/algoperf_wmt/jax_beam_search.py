@@ -79,7 +79,8 @@ def beam_search(
 
     def goes_on(state: _State) -> jax.Array:
         bounds = state.log_probs[:, 0] / penalties[-1]
-        return (state.position < max_length - 1) & ~(state.best_scores > bounds).all()
+        is_open = (state.best_scores <= bounds) & (bounds > -jnp.inf)
+        return (state.position < max_length - 1) & is_open.any()
 
     def advance(state: _State) -> _State:
         tokens = lax.dynamic_index_in_dim(state.tokens, state.position, axis=2, keepdims=False)
@@ -132,7 +133,7 @@ def _extend(state: _State, logits: jax.Array, penalties: np.ndarray) -> _State:
         log_probs=log_probs,
         history=_pick(state.history, parents, live).at[:, :, position].set(jnp.arange(num_beams)),
         best_tokens=jnp.where(is_better[:, None], best_tokens, state.best_tokens),
-        best_scores=jnp.maximum(scores, state.best_scores),
+        best_scores=jnp.where(is_better, scores, state.best_scores),
         cache=state.cache,
     )
 
@@ -140,9 +141,13 @@ def _extend(state: _State, logits: jax.Array, penalties: np.ndarray) -> _State:
 def _best_extensions(log_probs: jax.Array, logits: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Log probabilities, beams and last tokens of the 2K best of K * V extensions, each [B, 2K], the best first."""
     num_beams, vocab_size = logits.shape[1:]
+    # Sums of a shorter type would not tell sentences apart.
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     # No beam contributes more than 2K, so it suffices to normalise those.
     top, tokens = lax.top_k(logits, min(2 * num_beams, vocab_size))
     extended = log_probs[:, :, None] + (top - jax.nn.logsumexp(logits, axis=2, keepdims=True))
+    # What is no number leads nowhere.
+    extended = jnp.where(jnp.isnan(extended), -jnp.inf, extended)
     extended, index = lax.top_k(extended.reshape(len(logits), -1), 2 * num_beams)
     tokens = jnp.take_along_axis(tokens.reshape(len(logits), -1), index, axis=1)
     return extended, index // top.shape[2], tokens

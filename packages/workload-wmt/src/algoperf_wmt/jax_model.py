@@ -274,7 +274,9 @@ class TransformerModel(nn.Module):
     def _embed(self, ids: jax.Array, positions: jax.Array | None) -> jax.Array:
         table = position_embedding(self.config.max_length, self.config.width)
         places = table[: ids.shape[1]] if positions is None else jnp.asarray(table)[positions]
-        return self.shared_embedding(ids) + places
+        x = self.shared_embedding(ids)
+        # In the parameters' type, which a submission may have made a shorter one.
+        return (x + places).astype(x.dtype)
 
     def _logits(self, x: jax.Array) -> jax.Array:
         # Scaled before there are V of them.

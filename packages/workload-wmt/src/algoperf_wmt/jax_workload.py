@@ -55,7 +55,7 @@ class WmtJax(JaxWorkload):
         update_batch_norm: bool,
         dropout_rate: float | jax.Array | None = None,
     ) -> tuple[jax.Array, ModelAuxiliaryState]:
-        """Logits [B, T, vocab_size], float32, and None.
+        """Logits [B, T, vocab_size], of the parameters' type (float32), and None.
 
         The batch has `inputs` [B, S] and `targets` [B, T], and if its rows are packed `<side>_position` and
         `<side>_segmentation` of the same shapes.

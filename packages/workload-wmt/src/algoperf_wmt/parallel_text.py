@@ -10,8 +10,8 @@ from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
+from algoperf.data.files import writing
 from algoperf.data.preparation import DataError
-from algoperf_wmt.files import writing
 from algoperf_wmt.published import Corpus
 
 _SEGMENT = re.compile(r'<seg id="\d+">(.*)</seg>')
@@ -106,7 +106,9 @@ def read_sentences(path: Path) -> Iterator[Sentence]:
             try:
                 text = line.removesuffix(b"\n").decode()
             except UnicodeDecodeError as error:
-                raise DataError(f"Line {number} of {path} is not UTF-8 ({error}); extract it again.") from error
+                raise DataError(
+                    f"Line {number} of {path} is not UTF-8 ({error}); delete it and run the same command again."
+                ) from error
             if not is_sgml:
                 yield Sentence(text, number)
             elif segment := _SEGMENT.match(text):

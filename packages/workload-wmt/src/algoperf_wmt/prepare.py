@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from algoperf.data.archives import Archive, check_archive
+from algoperf.data.files import remove, writing
 from algoperf.data.preparation import DataError, Preparation, file_sha256
-from algoperf_wmt.files import remove, writing
 from algoperf_wmt.parallel_text import Pair, extract, read_pairs, text_files
 from algoperf_wmt.published import PUBLISHED, Corpus, WmtFiles, check_source
 from algoperf_wmt.sample import Sample

@@ -119,5 +119,6 @@ def check_source(source: Path | None, archives: Iterable[Archive]) -> Path:
         raise DataError(f"{what} with {names}: `{_COMMAND}`.")
     if missing:
         names = ", ".join(archive.name for archive in missing)
-        raise DataError(f"There is no {names} in {source}; {missing[0].obtain}.")
+        remedies = "; ".join(archive.obtain for archive in missing)
+        raise DataError(f"There is no {names} in {source}; {remedies}.")
     return source

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from algoperf.data.files import remove
 from algoperf.data.preparation import DataError, Preparation
-from algoperf_wmt.store import SPLITS, StoredPairs, is_saved, save_pairs
+from algoperf_wmt.store import SPLITS, StoredPairs, save_pairs
 from algoperf_wmt.tokenizer import TOKENIZER, Tokenizer, train_tokenizer
 
 
@@ -42,8 +43,9 @@ class Text(NamedTuple):
 def write_corpus(job: Preparation, texts: Iterable[Text], rules: Rules) -> None:
     """Writes the splits and a tokenizer that was trained on the training texts.
 
-    Texts with the same key are in one split, and of those that differ in digits and punctuation alone the first is
-    kept. Texts of a single word, and those with many words in common, are for training only.
+    Texts with the same key are in one split. Of those whose German differs in digits and punctuation alone the first is
+    kept, and none is evaluated whose English is in training. Texts of a single word, and those with many words in
+    common, are for training only.
 
     Args:
         job: where to, and who is told.
@@ -54,17 +56,17 @@ def write_corpus(job: Preparation, texts: Iterable[Text], rules: Rules) -> None:
         DataError: a split came out too small.
     """
     splits = _divide(texts, rules)
-    tokenizer = job.folder / TOKENIZER
-    if not tokenizer.exists():
-        job.report(f"Training a tokenizer of {rules.vocab_size:,} tokens on {len(splits['train']):,} pairs of texts.")
-        sentences = (sentence for text in splits["train"] for sentence in (text.german, text.english))
-        train_tokenizer(sentences, tokenizer, rules.vocab_size)
-    encode = Tokenizer.load(tokenizer, rules.vocab_size).encode
+    # What an interrupted run left may be of other texts, and it takes seconds to make.
+    for name in (*SPLITS, TOKENIZER):
+        remove(job.folder / name)
+    job.report(f"Training a tokenizer of {rules.vocab_size:,} tokens on {len(splits['train']):,} pairs of texts.")
+    sentences = (sentence for text in splits["train"] for sentence in (text.german, text.english))
+    train_tokenizer(sentences, job.folder / TOKENIZER, rules.vocab_size)
+    encode = Tokenizer.load(job.folder / TOKENIZER, rules.vocab_size).encode
     for split, members in splits.items():
-        if not is_saved(job.folder / split):
-            job.report(f"Writing the {len(members):,} pairs of the {split} split.")
-            sides = ([getattr(text, side) for text in members] for side in ("german", "english"))
-            save_pairs(job.folder / split, [StoredPairs.of(*map(encode, sides))])
+        job.report(f"Writing the {len(members):,} pairs of the {split} split.")
+        sides = ([getattr(text, side) for text in members] for side in ("german", "english"))
+        save_pairs(job.folder / split, [StoredPairs.of(*map(encode, sides))])
 
 
 def _divide(texts: Iterable[Text], rules: Rules) -> dict[str, list[Text]]:
@@ -73,7 +75,10 @@ def _divide(texts: Iterable[Text], rules: Rules) -> dict[str, list[Text]]:
         split = split_of(text.key, rules.share)
         if split == "train" or _is_worth_evaluating(text, rules.max_shared):
             splits[split].append(text)
+    trained = {_letters(text.english) for text in splits["train"]}
     for split, size in rules.split_sizes.items():
+        if split != "train":
+            splits[split] = [text for text in splits[split] if _letters(text.english) not in trained]
         if len(splits[split]) < size:
             raise DataError(
                 f"There are {len(splits[split]):,} usable texts for the {split} split, and {size:,} are needed; "
@@ -91,16 +96,20 @@ def split_of(key: str, share: int) -> str:
 
 
 def _usable(texts: Iterable[Text], max_characters: int) -> Iterator[Text]:
-    """Short texts of one line that are translated, each German one once."""
+    """Short texts of one line that are translated; of those with the same German letters the first."""
     seen = set()
     for text in texts:
-        letters = re.sub(r"[\W\d]", "", text.german.lower())
+        letters = _letters(text.german)
         both = text.german + text.english
         if text.german == text.english or not letters or letters in seen or "\n" in both or "http" in both:
             continue
         if all(0 < len(side) <= max_characters for side in text[1:]):
             seen.add(letters)
             yield text
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[\W\d]", "", text.lower())
 
 
 def _is_worth_evaluating(text: Text, max_shared: float) -> bool:

@@ -13,9 +13,9 @@ from typing import BinaryIO, TypeAlias
 
 import numpy as np
 
+from algoperf.data.files import writing
 from algoperf.data.preparation import DataError
 from algoperf.data.ragged import runs
-from algoperf_wmt.files import writing
 from algoperf_wmt.tokenizer import TOKENIZER
 
 # The small ones first: what is wrong with sentences shows early.

@@ -10,9 +10,9 @@ from typing import Any
 
 import sentencepiece
 
+from algoperf.data.files import writing
 from algoperf.data.preparation import DataError
 from algoperf.data.processors import num_processors
-from algoperf_wmt.files import writing
 from algoperf_wmt.spec import END, PADDING
 
 # Its name in the folder of the prepared data.
@@ -38,7 +38,7 @@ class Tokenizer:
             processor.LoadFromSerializedProto(path.read_bytes())
         except (OSError, RuntimeError) as error:
             raise DataError(
-                f"{path} is no SentencePiece model ({error}); put one there, or remove it and prepare the data again."
+                f"{path} is no SentencePiece model; put one there, or remove it and prepare the data again."
             ) from error
         facts = (processor.vocab_size(), processor.unk_id(), processor.bos_id(), processor.eos_id())
         expected = (vocab_size, PADDING, _BEGINNING, END)

@@ -71,11 +71,11 @@ def beam_search(
     """
     state = _start(is_real, search.num_beams, max_length)
     for position in range(max_length - 1):
+        bounds = state.log_probs[:, 0] / _length_penalty(search, max_length - 1)
+        if not bool(((state.best_scores <= bounds) & (bounds > -torch.inf)).any()):
+            break
         logits, cache = step(state.tokens[:, :, position], position, state.history[:, :, : position + 1], cache)
         state = _extend(state, logits, position + 1, _length_penalty(search, position + 1))
-        bounds = state.log_probs[:, 0] / _length_penalty(search, max_length - 1)
-        if bool((state.best_scores > bounds).all()):
-            break
     has_ended = state.best_scores > -torch.inf
     tokens = torch.where(has_ended[:, None], state.best_tokens, state.tokens[:, 0])
     return tokens[:, 1:], torch.where(has_ended, state.best_scores, state.log_probs[:, 0])
@@ -121,16 +121,20 @@ def _extend(state: _State, logits: Tensor, position: int, penalty: float) -> _St
         log_probs=log_probs,
         history=history,
         best_tokens=torch.where(is_better[:, None], best_tokens, state.best_tokens),
-        best_scores=torch.maximum(scores[:, 0], state.best_scores),
+        best_scores=torch.where(is_better, scores[:, 0], state.best_scores),
     )
 
 
 def _best_extensions(log_probs: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Log probabilities, beams and last tokens of the 2K best of K * V extensions, each [B, 2K], the best first."""
     num_beams, vocab_size = logits.shape[1:]
+    # Sums of a shorter type would not tell sentences apart.
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     # No beam contributes more than 2K, so it suffices to normalise those.
     top, tokens = logits.topk(min(2 * num_beams, vocab_size), dim=2)
     extended = log_probs[:, :, None] + (top - logits.logsumexp(dim=2, keepdim=True))
+    # What is no number leads nowhere.
+    extended = torch.where(extended.isnan(), -torch.inf, extended)
     extended, index = extended.flatten(1).topk(2 * num_beams, dim=1)
     return extended, index // top.shape[2], tokens.flatten(1).gather(1, index)
 

@@ -275,8 +275,9 @@ class TransformerModel(nn.Module):
 
     def _embed(self, ids: Tensor, positions: Tensor | None) -> Tensor:
         places = self.position_table[: ids.shape[1]] if positions is None else self.position_table[positions]
-        x: Tensor = self.shared_embedding(ids) + places
-        return x
+        x: Tensor = self.shared_embedding(ids)
+        # In the parameters' type, which a submission may have made a shorter one.
+        return (x + places).to(x.dtype)
 
     def _logits(self, x: Tensor) -> Tensor:
         # Scaled before there are V of them.

@@ -42,7 +42,7 @@ class WmtTorch(TorchWorkload):
         update_batch_norm: bool,
         dropout_rate: float | None = None,
     ) -> tuple[Tensor, ModelAuxiliaryState]:
-        """Logits [B, T, vocab_size], float32, and None.
+        """Logits [B, T, vocab_size], of the parameters' type (float32), and None.
 
         The batch has `inputs` [B, S] and `targets` [B, T], and if its rows are packed `<side>_position` and
         `<side>_segmentation` of the same shapes.

@@ -105,7 +105,8 @@ def prepare(
     folder = folder_of(spec, data_dir)
     if (folder / MANIFEST).exists():
         verify(spec, data_dir)
-        report(f"{spec.dataset.name} is prepared already, and whole: {folder}")
+        again = f"; to prepare it from {source}, delete that folder first" if source else ""
+        report(f"{spec.dataset.name} is prepared already, and whole: {folder}{again}")
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     job = Preparation(folder=folder, source=source, report=report, skip_damaged=skip_damaged)
@@ -200,7 +201,8 @@ def _check(spec: WorkloadSpec, folder: Path, *, hash_contents: bool) -> None:
         size = path.stat().st_size
         if size != expected.size:
             raise DataError(f"{path} has {size} bytes instead of {expected.size}; {remedy}.")
-        if hash_contents and file_sha256(path) != expected.sha256:
+        is_hashed = hash_contents or name in spec.dataset.recorded.values()
+        if is_hashed and file_sha256(path) != expected.sha256:
             raise DataError(f"{path} was altered (its SHA-256 is not the recorded one); {remedy}.")
 
 

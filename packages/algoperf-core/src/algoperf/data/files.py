@@ -24,12 +24,12 @@ def writing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         for written in [temporary, *temporary.rglob("*")]:
-            _sync(written)
+            sync(written)
         if path.is_dir():
             # A folder cannot be renamed over one that has files.
             remove(path)
         temporary.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error}); mend that and run the same command again.") from error
     finally:
@@ -44,7 +44,8 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Returns when what was written to a file or a folder is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
