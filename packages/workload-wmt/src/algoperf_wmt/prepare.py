@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from algoperf.data.archives import Archive, check_archive
+from algoperf.data.archives import check_archive
 from algoperf.data.files import remove, writing
 from algoperf.data.preparation import DataError, Preparation, file_sha256
 from algoperf_wmt.parallel_text import Pair, extract, read_pairs, text_files
-from algoperf_wmt.published import PUBLISHED, Corpus, WmtFiles, check_source
+from algoperf_wmt.published import PUBLISHED, Corpus, WmtArchive, WmtFiles, check_source
 from algoperf_wmt.sample import Sample
 from algoperf_wmt.store import SPLITS, StoredPairs, is_saved, prepared_files, save_pairs
 from algoperf_wmt.tokenizer import TOKENIZER, Tokenizer, train_tokenizer
@@ -73,7 +73,7 @@ def _given_tokenizer(job: Preparation, published: WmtFiles) -> Path | None:
 def _extract_texts(job: Preparation, folder: Path, published: WmtFiles) -> None:
     """Writes the texts that are not there yet, of archives that are the published ones."""
     corpora = [corpus for split in SPLITS for corpus in published.corpora[split]]
-    members: dict[Archive, dict[str, Path]] = {corpus.archive: {} for corpus in corpora}
+    members: dict[WmtArchive, dict[str, Path]] = {corpus.archive: {} for corpus in corpora}
     for corpus in corpora:
         names = (corpus.german, corpus.english)
         paths = zip(names, text_files(corpus, folder), strict=True)
@@ -129,7 +129,7 @@ def _read_all(job: Preparation, texts: Path, published: WmtFiles) -> Sample:
         if num_pairs != published.split_sizes[split]:
             raise DataError(
                 f"The {split} split came out with {num_pairs} pairs of sentences instead of "
-                f"{published.split_sizes[split]}; delete {job.folder} and run the same command again."
+                f"{published.split_sizes[split]}; remove {job.folder / _WORK} and run the same command again."
             )
     return sample
 

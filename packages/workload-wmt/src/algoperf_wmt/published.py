@@ -11,6 +11,17 @@ _COMMAND = "algoperf-orchestrate data prepare wmt --scale full --source FOLDER"
 
 
 @dataclass(frozen=True, kw_only=True)
+class WmtArchive(Archive):
+    """A published archive.
+
+    Attributes:
+        url: where it is.
+    """
+
+    url: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Corpus:
     """A text and its translation, sentence by sentence.
 
@@ -22,7 +33,7 @@ class Corpus:
     """
 
     name: str
-    archive: Archive
+    archive: WmtArchive
     german: str
     english: str
 
@@ -46,8 +57,9 @@ class WmtFiles:
     tokenizer_bytes: int
 
 
-def _archive(url: str, size: int, sha256: str) -> Archive:
-    return Archive(
+def _archive(url: str, size: int, sha256: str) -> WmtArchive:
+    return WmtArchive(
+        url=url,
         name=url.rpartition("/")[2],
         obtain=f"download {url} into the folder of the others, and run `{_COMMAND}`",
         size=size,
@@ -55,7 +67,7 @@ def _archive(url: str, size: int, sha256: str) -> Archive:
     )
 
 
-def _lines(name: str, prefix: str, archive: Archive) -> Corpus:
+def _lines(name: str, prefix: str, archive: WmtArchive) -> Corpus:
     return Corpus(name=name, archive=archive, german=f"{prefix}.de", english=f"{prefix}.en")
 
 
@@ -110,15 +122,15 @@ PUBLISHED = WmtFiles(
 )
 
 
-def check_source(source: Path | None, archives: Iterable[Archive]) -> Path:
+def check_source(source: Path | None, archives: Iterable[WmtArchive]) -> Path:
     """The source, if it is a folder with these files. Raises DataError, with what to do, if it is not."""
     missing = [archive for archive in archives if source is None or not (source / archive.name).is_file()]
-    if source is None or not source.is_dir():
-        names = ", ".join(archive.name for archive in missing)
-        what = "Preparing this data needs a folder" if source is None else f"{source} is not a folder; name the one"
-        raise DataError(f"{what} with {names}: `{_COMMAND}`.")
+    remedy = f"download {', '.join(archive.url for archive in missing)} into it and run `{_COMMAND}`"
+    if source is None:
+        raise DataError(f"Preparing this data needs a folder with the published files; {remedy}.")
+    if not source.is_dir():
+        raise DataError(f"{source} is not a folder; name the one with the published files: {remedy}.")
     if missing:
         names = ", ".join(archive.name for archive in missing)
-        remedies = "; ".join(archive.obtain for archive in missing)
-        raise DataError(f"There is no {names} in {source}; {remedies}.")
+        raise DataError(f"There is no {names} in {source}; {remedy}.")
     return source
