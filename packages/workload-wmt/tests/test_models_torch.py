@@ -268,9 +268,13 @@ def test_padding_is_not_translated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_parameters_of_a_shorter_type_are_computed_in_it() -> None:
     workload, model = made()
-    case = workload, copy.deepcopy(model).to(torch.bfloat16)
-    assert logits_of(case, make_batch()).dtype == torch.bfloat16
-    assert evaluated(case, make_batch())["losses"].dtype == torch.float32
+    cast = copy.deepcopy(model)
+    # The parameters alone, as some submissions do, and not the table of positions.
+    for parameter in cast.parameters():
+        parameter.data = parameter.data.bfloat16()
+    for shorter in (cast, copy.deepcopy(model).bfloat16()):
+        assert logits_of((workload, shorter), make_batch()).dtype == torch.bfloat16
+        assert evaluated((workload, shorter), make_batch())["losses"].dtype == torch.float32
 
 
 def test_sentences_do_not_reach_each_other() -> None:

@@ -269,7 +269,7 @@ class TransformerModel(nn.Module):
         slots = torch.arange(history.shape[1], device=history.device)
         # Every beam sees its own token at least.
         seen = (history[:, :, : position + 1, None] == slots).flatten(2)[:, None]
-        x = self.shared_embedding(tokens) + self.position_table[position]
+        x = self._embed(tokens, torch.full_like(tokens, position))
         x = self.decoder.step(x, position, make_mask(seen), cache)
         return self._logits(x), cache
 
