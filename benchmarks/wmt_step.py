@@ -1,10 +1,10 @@
 """Seconds of a NAdamW step and of an evaluation's forward pass of WMT at full size, with 4 packed rows of 256 tokens.
 
-The public reference's figures (`reference_*`, medians, 2 CPU cores) were measured on another machine. So that they mean
-something here, the same network is also timed as the reference writes it (`plain_*`): masks that are added, attention
-spelt out (in PyTorch with dropout inside), in JAX labels as probabilities, masks of dropout from floats. Ours and the
-plain one take turns, in processes of their own. `step_to_plain` is their ratio; `compile_s` is what the first step takes
-beyond the others. Prints JSON. `wmt_step.py FRAMEWORK ours|plain` times one of them once.
+The public reference's figures (`reference_*`, medians, 2 CPU cores) were measured on another machine. So that they
+mean something here, the same network is also timed as the reference writes it (`plain_*`): masks that are added,
+attention spelt out (in PyTorch with dropout inside), in JAX labels as probabilities, masks of dropout from floats.
+Ours and the plain one take turns, in processes of their own. `step_to_plain` is their ratio; `compile_s` is what the
+first step takes beyond the others. Prints JSON. `wmt_step.py FRAMEWORK ours|plain` times one of them once.
 """
 
 import json
