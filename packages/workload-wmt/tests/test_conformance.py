@@ -68,6 +68,9 @@ class TestParityPostLn(TestParity):
 
 class TestParityAttentionTemp(TestParity):
     workload_name = "wmt_attention_temp"
+    # Rounding flips ReLU at its kink here and there, and attention four times as sharp amplifies it: 4e-4 were seen.
+    # In float64, where it does not, `test_models.py` holds the frameworks to 1e-9.
+    gradient_tolerance = 1e-3
 
 
 class TestParityGluTanh(TestParity):
