@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algoperf.data import DataError, Shards, fixed_subset
+from algoperf.data.tokenizer import TOKENIZER, train_tokenizer
 from algoperf.spec import Split
 from algoperf_wmt import data
 from algoperf_wmt.data import WmtDataset, open_dataset
 from algoperf_wmt.spec import WMT, Sentences
 from algoperf_wmt.store import StoredPairs, save_pairs
-from algoperf_wmt.tokenizer import TOKENIZER, train_tokenizer
 
 LENGTH = 16
 SPEC = replace(

@@ -12,9 +12,9 @@ import pytest
 from wmt_files import contents_of, files_in, job, write_tokenizer
 
 from algoperf.data import DataError
+from algoperf.data.tokenizer import TOKENIZER
 from algoperf_wmt import prepare
 from algoperf_wmt.prepare import GIVEN_TOKENIZER, prepare_files
-from algoperf_wmt.tokenizer import TOKENIZER
 
 # Dies before it opens, renames or removes something in the folder for the n-th time.
 _KILLED = """

@@ -7,12 +7,12 @@ import pytest
 from wmt_files import VOCAB_SIZE, contents_of, files_in, job, lines, sgml, tar_gz, write_tokenizer
 
 from algoperf.data import DataError, preparation
+from algoperf.data.tokenizer import TOKENIZER
 from algoperf_wmt import prepare, store
 from algoperf_wmt.prepare import GIVEN_TOKENIZER, prepare_files, prepare_full
 from algoperf_wmt.published import PUBLISHED
 from algoperf_wmt.spec import WMT
 from algoperf_wmt.store import StoredPairs
-from algoperf_wmt.tokenizer import TOKENIZER
 
 ARCHIVES = list(dict.fromkeys(corpus.archive for corpora in PUBLISHED.corpora.values() for corpus in corpora))
 

@@ -12,13 +12,13 @@ from wmt_files import contents_of, job, sentences
 
 from algoperf.data import DataError
 from algoperf.data.preparation import open_prepared
+from algoperf.data.tokenizer import TOKENIZER, Tokenizer
 from algoperf.spec import Scale, Split
 from algoperf_wmt import debian, mini
 from algoperf_wmt.metrics import bleu
 from algoperf_wmt.small_corpus import Rules, Text, split_of, write_corpus
 from algoperf_wmt.spec import WMT
 from algoperf_wmt.store import StoredPairs
-from algoperf_wmt.tokenizer import TOKENIZER, Tokenizer
 
 RULES = Rules(
     split_sizes={"train": 80, "validation": 5, "test": 5}, share=20, vocab_size=120, max_characters=80, max_shared=0.2

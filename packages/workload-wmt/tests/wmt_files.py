@@ -7,9 +7,9 @@ import tarfile
 from dataclasses import replace
 
 from algoperf.data.preparation import Preparation
+from algoperf.data.tokenizer import TOKENIZER, Tokenizer, train_tokenizer
 from algoperf_wmt.published import PUBLISHED
 from algoperf_wmt.store import StoredPairs
-from algoperf_wmt.tokenizer import TOKENIZER, Tokenizer, train_tokenizer
 
 VOCAB_SIZE = 300
 NUM_LINES = {"europarl-v7": 67, "commoncrawl": 30, "news-commentary-v12": 8, "rapid2016": 12}

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from algoperf.data.files import remove
 from algoperf.data.preparation import DataError, Preparation
+from algoperf.data.tokenizer import TOKENIZER, Tokenizer, train_tokenizer
 from algoperf_wmt.store import SPLITS, StoredPairs, save_pairs
-from algoperf_wmt.tokenizer import TOKENIZER, Tokenizer, train_tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import numpy as np
 from algoperf.data.files import writing
 from algoperf.data.preparation import DataError
 from algoperf.data.ragged import runs
-from algoperf_wmt.tokenizer import TOKENIZER
+from algoperf.data.tokenizer import TOKENIZER
 
 # The small ones first: what is wrong with sentences shows early.
 SPLITS = ("test", "validation", "train")

@@ -1,17 +1,29 @@
 """Text as tokens and back."""
 
-import os
+import random
 import subprocess
 import sys
 
 import pytest
 import sentencepiece
-from wmt_files import VOCAB_SIZE, sentences, write_tokenizer
 
 from algoperf.data import DataError
-from algoperf_wmt import tokenizer as module
-from algoperf_wmt.spec import END, PADDING
-from algoperf_wmt.tokenizer import Tokenizer, train_tokenizer
+from algoperf.data import tokenizer as module
+from algoperf.data.tokenizer import Tokenizer, train_tokenizer
+
+VOCAB_SIZE = 300
+UNKNOWN, END = 0, 2
+
+
+def sentences(number, seed):
+    rng = random.Random(seed)
+    syllables = ["".join(rng.choices("abdeiklmnorstuäöüß", k=3)) for _ in range(60)]
+    words = ["".join(rng.choices(syllables, k=rng.randint(1, 3))) for _ in range(400)]
+    return [" ".join(rng.choices(words, k=rng.randint(2, 8))) for _ in range(number)]
+
+
+def write_tokenizer(path):
+    train_tokenizer(sentences(400, "other"), path, VOCAB_SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +46,10 @@ def test_texts_survive_a_round_trip(tokenizer):
     assert all(0 < token < VOCAB_SIZE for sentence in ids for token in sentence)
 
 
-def test_nothing_is_but_an_end_and_the_unknown_is_the_padding(tokenizer):
+def test_nothing_is_but_an_end_and_the_unknown_is_zero(tokenizer):
     assert tokenizer.encode([]) == []
     assert tokenizer.encode(["", " \u2028\r", "\u4e2d"])[:2] == [[END], [END]]
-    assert PADDING in tokenizer.encode(["\u4e2d"])[0]
+    assert UNKNOWN in tokenizer.encode(["\u4e2d"])[0]
     assert tokenizer.decode([[], [END]]) == ["", ""]
 
 
@@ -50,28 +62,38 @@ def test_the_ids_are_those_of_the_published_way(path, tokenizer):
 def test_the_model_is_a_unigram_model_of_all_characters(tmp_path):
     rare = "\u4e2d"
     train_tokenizer([*sentences(400, "other"), f"once {rare}"], tmp_path / "model", VOCAB_SIZE)
-    assert PADDING not in Tokenizer.load(tmp_path / "model", VOCAB_SIZE).encode([rare])[0]
+    assert UNKNOWN not in Tokenizer.load(tmp_path / "model", VOCAB_SIZE).encode([rare])[0]
     processor = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "model"))
     # Pieces of a unigram model have log probabilities, those of others ranks.
     scores = [processor.get_score(token) for token in range(3, VOCAB_SIZE)]
     assert not all(score.is_integer() for score in scores)
 
 
+def test_with_char_each_character_is_a_token(tmp_path):
+    texts = ["ON THE WAY", "NO WAY"]
+    train_tokenizer(texts, tmp_path / "model", 3 + len({*"ONTHEWAY "}), kind="char")
+    tokenizer = Tokenizer.load(tmp_path / "model", 3 + len({*"ONTHEWAY "}))
+    # SentencePiece puts a space before a text, and takes it away again.
+    assert [len(ids) for ids in tokenizer.encode(texts)] == [1 + len(text) + 1 for text in texts]
+    assert tokenizer.decode(tokenizer.encode(texts)) == texts
+    assert all(UNKNOWN not in ids for ids in tokenizer.encode(texts))
+
+
 _TRAIN = """
 import os, sys
 from pathlib import Path
-from wmt_files import write_tokenizer
+from algoperf.data.tokenizer import train_tokenizer
 if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:int(sys.argv[2])])
-write_tokenizer(Path(sys.argv[1]))
+train_tokenizer(sys.stdin.read().splitlines(), Path(sys.argv[1]), int(sys.argv[3]))
 """
 
 
 @pytest.mark.parametrize("processors", [1, 2])
 def test_training_depends_on_the_sentences_alone(path, tmp_path, processors):
-    command = [sys.executable, "-c", _TRAIN, str(tmp_path / "again"), str(processors)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", _TRAIN, str(tmp_path / "again"), str(processors), str(VOCAB_SIZE)]
+    text = "\n".join(sentences(400, "other"))
+    result = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
     assert (tmp_path / "again").read_bytes() == path.read_bytes()
     assert result.stdout == result.stderr == ""
 

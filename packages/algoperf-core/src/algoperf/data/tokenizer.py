@@ -1,23 +1,23 @@
 """Text as tokens and back: SentencePiece (Kudo and Richardson, https://arxiv.org/abs/1808.06226).
 
-Its model is a unigram language model of pieces of words (Kudo, https://arxiv.org/abs/1804.10959).
+Needs the extra `text` of this package.
 """
 
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import sentencepiece
 
 from algoperf.data.files import writing
 from algoperf.data.preparation import DataError
 from algoperf.data.processors import num_processors
-from algoperf_wmt.spec import END, PADDING
 
 # Its name in the folder of the prepared data.
 TOKENIZER = "tokenizer.model"
-_BEGINNING = 1
+# The ids of unknown tokens, of beginnings and of ends.
+_UNKNOWN, _BEGINNING, _END = 0, 1, 2
 # Sums over sentences are made per thread and then added, so each number of threads has its own rounding errors. This is
 # SentencePiece's own choice; on machines with fewer processors some wait.
 _TRAINING_THREADS = 16
@@ -41,7 +41,7 @@ class Tokenizer:
                 f"{path} is no SentencePiece model; put one there, or remove it and prepare the data again."
             ) from error
         facts = (processor.vocab_size(), processor.unk_id(), processor.bos_id(), processor.eos_id())
-        expected = (vocab_size, PADDING, _BEGINNING, END)
+        expected = (vocab_size, _UNKNOWN, _BEGINNING, _END)
         if facts != expected:
             raise DataError(
                 f"{path} is a tokenizer that does not match the data: its vocabulary size and its ids of unknown "
@@ -51,7 +51,7 @@ class Tokenizer:
         return cls(processor)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """The token ids of each text, with END at its end."""
+        """The token ids of each text, with 2, which is the end, behind."""
         ids: list[list[int]] = self._processor.encode(list(texts), add_eos=True, num_threads=num_processors())
         return ids
 
@@ -61,8 +61,17 @@ class Tokenizer:
         return texts
 
 
-def train_tokenizer(sentences: Iterable[str], path: Path, vocab_size: int) -> None:
-    """Trains a unigram model on sentences and writes it. The file depends on the sentences and their order alone.
+def train_tokenizer(
+    sentences: Iterable[str], path: Path, vocab_size: int, kind: Literal["unigram", "char"] = "unigram"
+) -> None:
+    """Trains a model on sentences and writes it. The file depends on the sentences and their order alone.
+
+    Args:
+        sentences: what it is trained on.
+        path: of the file.
+        vocab_size: tokens that it shall have; with "char" the characters, and three more.
+        kind: "unigram" is a language model of pieces of words (Kudo, https://arxiv.org/abs/1804.10959); with "char"
+            each character is a token.
 
     Raises:
         RuntimeError: the sentences are too few for so many tokens.
@@ -71,7 +80,7 @@ def train_tokenizer(sentences: Iterable[str], path: Path, vocab_size: int) -> No
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(sentences),
         model_writer=model,
-        model_type="unigram",
+        model_type=kind,
         vocab_size=vocab_size,
         character_coverage=1.0,
         num_threads=_TRAINING_THREADS,
