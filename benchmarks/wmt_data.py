@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 
 from algoperf.data import Shards
+from algoperf.data.token_files import StoredSentences
 from algoperf.spec import Split
 from algoperf_wmt.data import WmtDataset
 from algoperf_wmt.spec import WMT
@@ -28,7 +29,7 @@ def pairs() -> StoredPairs:
     sides = (common * rng.lognormal(mean, spread, PAIRS) for mean, spread in ((0.03, 0.18), (0.0, 0.12)))
     lengths = np.stack(list(sides), axis=1).astype(np.int64).clip(2, LENGTH)
     ends = np.append(0, np.cumsum(lengths.reshape(-1)))
-    return StoredPairs(rng.integers(3, 32_000, ends[-1], np.uint16), ends)
+    return StoredPairs(StoredSentences(rng.integers(3, 32_000, ends[-1], np.uint16), ends))
 
 
 def next_fit_rows(lengths: np.ndarray) -> int:

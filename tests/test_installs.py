@@ -10,6 +10,7 @@ import pytest
 from algoperf.spec import Framework
 
 ROOT = Path(__file__).parent.parent
+NAMES = ("imagenet", "librispeech", "ogbg", "wmt")
 MODULES = {Framework.JAX: ("jax", "flax", "jraph"), Framework.PYTORCH: ("torch", "torch_geometric")}
 
 
@@ -31,7 +32,7 @@ def install(folder, framework):
         place for place in os.environ.get("PIP_FIND_LINKS", "").split() if [*Path(place).glob("torch-*+cpu-*.whl")]
     ]
     links = ["--find-links", wheels[0]] if wheels else []
-    packages = [f"packages/workload-{name}[{framework.value},mini]" for name in ("imagenet", "ogbg", "wmt")]
+    packages = [f"packages/workload-{name}[{framework.value},mini]" for name in NAMES]
     packages.append(f"packages/algoperf-baselines[{framework.value}]")
     make = [uv, "venv", "--quiet", "--python", sys.executable, str(folder)]
     fill = [uv, "pip", "install", "--quiet", "--python", str(python), "-c", "constraints.txt", *links]

@@ -12,9 +12,11 @@ from algoperf.records import read_experiment
 from algoperf.spec import Framework, Scale, Split
 from algoperf.testing.frameworks import require
 
+WORKLOADS = ["imagenet_resnet", "imagenet_vit", "librispeech_conformer", "librispeech_deepspeech", "ogbg", "wmt"]
+
 
 @pytest.mark.parametrize("framework", list(Framework), ids=lambda framework: framework.value)
-@pytest.mark.parametrize("workload", ["imagenet_resnet", "imagenet_vit", "ogbg", "wmt"])
+@pytest.mark.parametrize("workload", WORKLOADS)
 @pytest.mark.timeout(900)
 def test_nadamw_reaches_the_target(workload, framework, data_dir, tmp_path):
     require(framework)

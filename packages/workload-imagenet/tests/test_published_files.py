@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from published_files import CLASSES, files_in, job, tar_of
 
-from algoperf.data import DataError
-from algoperf_imagenet import published, store
+from algoperf.data import DataError, sources
+from algoperf_imagenet import store
 from algoperf_imagenet.prepare import SPLITS, prepare_files, prepare_full
 from algoperf_imagenet.published import PUBLISHED
 
@@ -132,7 +132,7 @@ Usage = namedtuple("Usage", "total used free")
 
 def test_too_small_a_disk_is_noticed_before_anything_is_read(imagenet, tmp_path, monkeypatch):
     size = sum(path.stat().st_size for path in imagenet.folder.glob("*.tar*") if "devkit" not in path.name)
-    monkeypatch.setattr(published, "check_archive", None)
+    monkeypatch.setattr(sources, "check_archive", None)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, size - 1))
     with pytest.raises(DataError, match=r"takes 0.0 GiB more in .*full, where 0.0 GiB are free; make room"):
         prepare_files(job(tmp_path / "full", imagenet.folder), imagenet.published)
@@ -160,7 +160,7 @@ def test_the_contents_are_checked_once(imagenet, tmp_path, monkeypatch):
     imagenet.train["n00000005"]["n00000005_1.JPEG"] = b"damaged"
     imagenet.write()
     checked = []
-    monkeypatch.setattr(published, "check_archive", lambda path, archive: checked.append(archive.name))
+    monkeypatch.setattr(sources, "check_archive", lambda path, archive: checked.append(archive.name))
 
     def checked_now():
         checked.clear()

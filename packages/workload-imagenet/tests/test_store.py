@@ -2,9 +2,7 @@
 
 import multiprocessing
 import pickle
-import resource
 import tempfile
-import threading
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -60,35 +58,6 @@ def test_what_is_written_is_read(case):
         assert {path for path in Path(folder).iterdir()} == set(split_files(Path(folder)))
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are listed on Linux only")
-def test_few_files_are_open_at_a_time(split):
-    folder, images = split
-    stored = StoredImages(folder, max_open=2)
-    stored.read(np.arange(len(images)))
-    links = [path for path in Path("/proc/self/fd").glob("*") if path.exists()]
-    assert sum(path.resolve().parent == folder.resolve() and path.resolve().suffix == SUFFIX for path in links) == 2
-
-
-def test_threads_share_one(split):
-    folder, images = split
-    stored = StoredImages(folder, max_open=2)
-    wrong = []
-
-    def read(seed):
-        rng = np.random.default_rng(seed)
-        for _ in range(50):
-            indices = rng.integers(0, len(images), 8)
-            if stored.read(indices) != [images[index][0] for index in indices]:
-                wrong.append(seed)
-
-    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
-
-
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_other_processes_read_what_this_one_opened(split, method):
     folder, images = split
@@ -108,30 +77,6 @@ def test_a_copy_opens_its_own_files(split):
     assert copy.read(np.array([20])) == stored.read(np.array([20]))
 
 
-@pytest.mark.parametrize("index", [-1, 35])
-def test_an_index_outside_is_refused(split, index):
-    with pytest.raises(IndexError, match="35 images"):
-        StoredImages(split[0]).read(np.array([3, index]))
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda content: content[:-100],
-        lambda content: b"",
-        lambda content: content.replace(content[70_000:70_009], b"wrong!!!!"),
-    ],
-)
-def test_a_damaged_shard_is_named(split, damage):
-    folder, _ = split
-    path = folder / f"n002{SUFFIX}"
-    path.write_bytes(damage(path.read_bytes()))
-    stored = StoredImages(folder)
-    stored.read(np.arange(14))
-    with pytest.raises(DataError, match=r"n002\.arrayrecord cannot be read \(.*\); if it is damaged, delete"):
-        stored.read(np.arange(35))
-
-
 def test_a_missing_shard_is_noticed(split):
     folder, _ = split
     (folder / f"n002{SUFFIX}").unlink()
@@ -145,18 +90,6 @@ def test_an_unfinished_split_is_not_opened(tmp_path):
         StoredImages(tmp_path)
 
 
-def test_a_full_disk_leaves_no_shard(tmp_path):
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # A real failure of the file system, at which the writer is as silent as at a full disk.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
-    try:
-        with pytest.raises(DataError, match=r"a\.arrayrecord cannot be written \(.*File too large.*\); mend that"):
-            write_shard(tmp_path / f"a{SUFFIX}", [(bytes(50_000), 1)] * 20)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert not list(tmp_path.iterdir())
-
-
 def test_images_that_cannot_be_had_leave_no_shard(tmp_path):
     def images():
         yield b"x", 1
@@ -167,7 +100,7 @@ def test_images_that_cannot_be_had_leave_no_shard(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("stop", range(8))
+@pytest.mark.parametrize("stop", range(14))
 def test_finishing_may_be_interrupted(tmp_path, monkeypatch, stop):
     folder = tmp_path / "train"
     for name in "ab":
@@ -187,7 +120,7 @@ def test_finishing_may_be_interrupted(tmp_path, monkeypatch, stop):
     with monkeypatch.context() as patch:
         for name in methods:
             patch.setattr(Path, name, counted(name))
-        if stop < 7:
+        if stop < 13:
             with pytest.raises(KeyboardInterrupt):
                 finish_split(folder)
         else:

@@ -7,8 +7,9 @@ import pytest
 from wmt_files import VOCAB_SIZE, contents_of, files_in, job, lines, sgml, tar_gz, write_tokenizer
 
 from algoperf.data import DataError, preparation
+from algoperf.data.token_files import MAX_VOCAB_SIZE
 from algoperf.data.tokenizer import TOKENIZER
-from algoperf_wmt import prepare, store
+from algoperf_wmt import prepare
 from algoperf_wmt.prepare import GIVEN_TOKENIZER, prepare_files, prepare_full
 from algoperf_wmt.published import PUBLISHED
 from algoperf_wmt.spec import WMT
@@ -40,7 +41,7 @@ def test_the_facts_of_the_published_files_are_those_of_the_workload():
         WMT.dataset.options.vocab_size,
         WMT.dataset.options.max_length,
     )
-    assert PUBLISHED.vocab_size <= store.MAX_VOCAB_SIZE
+    assert PUBLISHED.vocab_size <= MAX_VOCAB_SIZE
     assert [archive.name for archive in ARCHIVES] == [
         "training-parallel-europarl-v7.tgz",
         "training-parallel-commoncrawl.tgz",

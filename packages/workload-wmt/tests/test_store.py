@@ -1,6 +1,4 @@
-"""Sentence pairs on disk."""
-
-import resource
+"""Sentence pairs on disk: sentences two by two."""
 
 import numpy as np
 import pytest
@@ -8,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algoperf.data import DataError
-from algoperf_wmt.store import StoredPairs, files_of, is_saved, save_pairs
+from algoperf.data.token_files import StoredSentences, save_sentences
+from algoperf_wmt.store import StoredPairs, save_pairs
 
 SENTENCES = st.lists(st.integers(0, 2**16 - 1), min_size=1, max_size=6)
 PAIRS = st.lists(st.tuples(SENTENCES, SENTENCES), max_size=8)
@@ -18,19 +17,14 @@ def pairs_of(pairs):
     return StoredPairs.of([source for source, _ in pairs], [target for _, target in pairs])
 
 
-def saved(folder, *parts):
-    save_pairs(folder, [pairs_of(part) for part in parts])
-    return folder
-
-
 @settings(max_examples=50, deadline=None)
 @given(st.lists(PAIRS, max_size=4))
 def test_what_is_saved_is_loaded(tmp_path_factory, parts):
-    folder = saved(tmp_path_factory.mktemp("pairs") / "train", *parts)
+    folder = tmp_path_factory.mktemp("pairs") / "train"
+    save_pairs(folder, [pairs_of(part) for part in parts])
     pairs = [pair for part in parts for pair in part]
     stored = StoredPairs.load(folder)
     assert len(stored) == len(pairs)
-    assert stored.ids.dtype == np.uint16
     assert stored.lengths.shape == (len(pairs), 2)
     assert stored.lengths.tolist() == [[len(source), len(target)] for source, target in pairs]
     for number, (source, target) in enumerate(pairs):
@@ -40,90 +34,11 @@ def test_what_is_saved_is_loaded(tmp_path_factory, parts):
     for side in (0, 1):
         expected = [token for number in numbers for token in pairs[number][side]]
         assert stored.tokens(numbers, side).tolist() == expected
-    assert {path.name for path in folder.iterdir()} == {"tokens.npy", "ends.npy"}
 
 
-def test_the_files_are_plain_arrays_that_are_not_read_into_memory(tmp_path):
-    folder = saved(tmp_path / "train", [([5, 6, 2], [7, 2])], [([8, 2], [2])])
-    assert np.load(folder / "tokens.npy").tolist() == [5, 6, 2, 7, 2, 8, 2, 2]
-    assert np.load(folder / "ends.npy").tolist() == [0, 3, 5, 7, 8]
-    stored = StoredPairs.load(folder)
-    assert isinstance(stored.source(0).base.base, np.memmap)
-    assert not stored.source(0).flags.writeable
-
-
-def test_a_token_that_is_too_large_is_refused():
-    with pytest.raises(OverflowError):
-        StoredPairs.of([[2**16]], [[2]])
-
-
-def test_a_source_without_a_target_is_refused():
+def test_a_source_without_a_target_is_refused(tmp_path):
     with pytest.raises(ValueError, match="shorter"):
         StoredPairs.of([[2], [2]], [[2]])
-
-
-@pytest.mark.parametrize("name", ["tokens.npy", "ends.npy"])
-@pytest.mark.parametrize("share", [0, 0.3, 0.9, None])
-def test_truncated_and_missing_files_are_named(tmp_path, name, share):
-    path = saved(tmp_path / "train", [([1] * 50, [2] * 50)] * 9) / name
-    content = path.read_bytes()
-    path.unlink() if share is None else path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(DataError, match=f"train holds no sentence pairs .*delete {tmp_path} and prepare"):
-        StoredPairs.load(path.parent)
-    assert is_saved(path.parent) == (share is not None)
-
-
-@pytest.mark.parametrize(
-    ("name", "array"),
-    [
-        ("tokens.npy", np.zeros(9, np.uint16)),
-        ("tokens.npy", np.zeros(10, np.int16)),
-        ("tokens.npy", np.zeros((10, 1), np.uint16)),
-        ("ends.npy", np.array([0, 5, 9])),
-        ("ends.npy", np.array([1, 5, 10])),
-        ("ends.npy", np.array([0, 10])),
-        ("ends.npy", np.array([0, 11, 10])),
-        ("ends.npy", np.array([0, 10, 10])),
-        ("ends.npy", np.array([0, 5, 10], np.int32)),
-        ("ends.npy", np.array([], np.int64)),
-    ],
-)
-def test_files_that_do_not_belong_together_are_refused(tmp_path, name, array):
-    folder = saved(tmp_path / "train", [([1] * 5, [2] * 5)])
-    StoredPairs.load(folder)
-    np.save(folder / name, array)
-    with pytest.raises(DataError, match="train do not belong together; delete"):
-        StoredPairs.load(folder)
-
-
-def test_what_was_there_is_replaced(tmp_path):
-    folder = saved(tmp_path / "train", [([1, 2], [2])])
-    files_of(folder)[0].unlink()
-    (folder / "else").touch()
-    assert len(StoredPairs.load(saved(folder, [([1, 2], [2])] * 3))) == 3
-    assert set(folder.iterdir()) == set(files_of(folder))
-
-
-@pytest.mark.parametrize("size", [100, 30_000])
-def test_a_full_disk_leaves_nothing(tmp_path, size):
-    """At the first file, and at the second."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # A real failure of the file system.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        with pytest.raises(DataError, match=r"train cannot be written \(.*File too large.*\); mend that and run"):
-            saved(tmp_path / "train", [([1], [2])] * 5_000)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert not list(tmp_path.iterdir())
-
-
-def test_an_interruption_leaves_nothing(tmp_path):
-    class Interrupting(np.ndarray):
-        def __getitem__(self, item):
-            raise KeyboardInterrupt
-
-    pairs = pairs_of([([1], [2])])
-    with pytest.raises(KeyboardInterrupt):
-        save_pairs(tmp_path / "train", [pairs, StoredPairs(pairs.ids, pairs.ends.view(Interrupting))])
-    assert not list(tmp_path.iterdir())
+    save_sentences(tmp_path / "train", [StoredSentences.of([[2], [2], [2]])])
+    with pytest.raises(DataError, match=f"train holds half a pair; delete {tmp_path} and prepare"):
+        StoredPairs.load(tmp_path / "train")

@@ -5,15 +5,10 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from algoperf.data.preparation import DataError, Preparation
+from algoperf.data.sources import check_contents, check_folder, check_space, forget_checks
+from algoperf.data.tar_gz import stream_tar_gz
 from algoperf_imagenet.devkit import Devkit, read_devkit
-from algoperf_imagenet.published import (
-    PUBLISHED,
-    ImageNetFiles,
-    check_contents,
-    check_source,
-    check_space,
-    forget_checks,
-)
+from algoperf_imagenet.published import COMMAND, PUBLISHED, ImageNetFiles
 from algoperf_imagenet.shards import PublishedImage, Shard, make_shards
 from algoperf_imagenet.store import (
     SKIPPED,
@@ -24,7 +19,7 @@ from algoperf_imagenet.store import (
     num_written,
     split_files,
 )
-from algoperf_imagenet.tars import Member, list_members, read_members, stream_gzip
+from algoperf_imagenet.tars import Member, list_members, read_members
 
 # The small ones first: what is wrong with the files shows early.
 SPLITS = ("test", "validation", "train")
@@ -51,7 +46,7 @@ def prepare_files(job: Preparation, published: ImageNetFiles) -> list[Path]:
     unfinished = [split for split in SPLITS if not is_finished(job.folder / split)]
     if unfinished:
         archives = published.needed_for(unfinished)
-        source = check_source(job.source, archives)
+        source = check_folder(job.source, archives, COMMAND)
         check_space(job.folder, _missing_bytes(job.folder, source, unfinished, published))
         check_contents(job, source, archives)
         for split in unfinished:
@@ -156,7 +151,7 @@ def _test_shards(source: Path, published: ImageNetFiles) -> list[Shard]:
 
 
 def _test_images(path: Path, published: ImageNetFiles) -> Iterator[PublishedImage]:
-    for name, content in stream_gzip(path):
+    for name, content in stream_tar_gz(path):
         # The folder's name is the label: a number, and no text to be sorted.
         folder = PurePosixPath(name).parent.name
         if not (folder.isdecimal() and int(folder) < published.num_classes):

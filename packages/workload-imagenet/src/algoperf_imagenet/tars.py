@@ -1,10 +1,8 @@
 """Reads published tars where they lie, without unpacking them; a tar within a tar, too."""
 
-import gzip
 import io
 import os
 import tarfile
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,22 +54,12 @@ def read_members(path: Path, members: Iterable[Member]) -> Iterator[bytes]:
             yield content
 
 
-def stream_gzip(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and contents of each file of a tar.gz, in its order. Raises DataError if it is damaged or truncated."""
-    # Unzipped by gzip, which notices where a file breaks off; tarfile's own unzipping does not.
-    with _named(path, None), gzip.open(path) as unzipped, tarfile.open(fileobj=unzipped, mode="r|") as tar:
-        for info in tar:
-            file = tar.extractfile(info)
-            if file is not None:
-                yield info.name, file.read()
-
-
 @contextmanager
 def _named(path: Path, member: Member | None) -> Iterator[None]:
     """Says in which file an error is."""
     try:
         yield
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, OSError, EOFError) as error:
         where = f"{member.name} in {path}" if member else str(path)
         raise DataError(f"{where} cannot be read ({error}); if {path.name} is damaged, download it again.") from error
 

@@ -181,8 +181,8 @@ _MINI = replace(
     target=_mini_target(0.25, 0.25),
     num_train_examples=4_000,
     num_eval_train_examples=256,
-    num_validation_examples=600,
-    num_test_examples=600,
+    num_validation_examples=700,
+    num_test_examples=700,
     eval_batch_size=100,
     batch_size=32,
     budgets={rules: Budget(max_runtime_s=180, eval_period_s=10) for rules in ("v0.6", "v1.0")},
@@ -194,10 +194,10 @@ _MINI = replace(
         prepare="algoperf_librispeech.mini:prepare_mini",
         source="Sentences spoken by eSpeak NG: synthetic speech.",
         licence="the data are our own; eSpeak NG itself is under the GPL 3",
-        options=Utterances(vocab_size=30, max_samples=40_000, max_tokens=40),
+        options=Utterances(vocab_size=27, max_samples=32_000, max_tokens=32),
     ),
     model=Conformer(
-        vocab_size=30,
+        vocab_size=27,
         width=96,
         subsampling_channels=32,
         statistics_momentum=0.95,
@@ -246,7 +246,7 @@ _DEEPSPEECH_MINI = replace(
     summary="Small bidirectional LSTMs that write down short sentences of a synthetic voice.",
     target=_mini_target(0.25, 0.25),
     model=DeepSpeech(
-        vocab_size=30,
+        vocab_size=27,
         width=192,
         subsampling_channels=32,
         statistics_momentum=0.95,
@@ -267,6 +267,28 @@ DEEPSPEECH = replace(
     model=DeepSpeech(),
     implementations=_DEEPSPEECH_IMPLEMENTATIONS,
     mini=_DEEPSPEECH_MINI,
+)
+
+# Only at mini scale: what a suite trains on are the two above, which need no Debian.
+DEBIAN = replace(
+    _DEEPSPEECH_MINI,
+    name="librispeech_debian",
+    summary="The small LSTMs on a person's voice: prompts of a telephone exchange. Needs apt.",
+    target=_mini_target(0.9, 0.9),
+    num_train_examples=2_507,
+    num_eval_train_examples=100,
+    num_validation_examples=81,
+    num_test_examples=87,
+    step_hint=600,
+    dataset=replace(
+        _MINI.dataset,
+        name="librispeech_debian/mini",
+        prepare="algoperf_librispeech.debian:prepare_debian",
+        source="Prompts of Asterisk that Debian has, and what they say in synthetic voices.",
+        licence="CC BY-SA 3.0",
+        options=Utterances(vocab_size=31, max_samples=64_000, max_tokens=80),
+    ),
+    model=replace(_DEEPSPEECH_MINI.model, vocab_size=31),
 )
 
 DEEPSPEECH_TANH = DEEPSPEECH.variant(

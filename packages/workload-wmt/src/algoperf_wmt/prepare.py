@@ -10,11 +10,12 @@ import numpy as np
 from algoperf.data.archives import check_archive
 from algoperf.data.files import remove, writing
 from algoperf.data.preparation import DataError, Preparation, file_sha256
+from algoperf.data.token_files import is_saved
 from algoperf.data.tokenizer import TOKENIZER, Tokenizer, train_tokenizer
 from algoperf_wmt.parallel_text import Pair, extract, read_pairs, text_files
 from algoperf_wmt.published import PUBLISHED, Corpus, WmtArchive, WmtFiles, check_source
 from algoperf_wmt.sample import Sample
-from algoperf_wmt.store import SPLITS, StoredPairs, is_saved, prepared_files, save_pairs
+from algoperf_wmt.store import SPLITS, StoredPairs, prepared_files, save_pairs
 
 # Of the public implementation's data; used, if it lies with the archives, in place of one that is trained.
 GIVEN_TOKENIZER = "wmt_sentencepiece_model"

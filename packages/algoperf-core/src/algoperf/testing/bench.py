@@ -58,12 +58,11 @@ class Bench:
         """Metrics of the fresh parameters on every split."""
         return evaluate(self.workload, self.state, EVAL_SPLITS)
 
-    def logits(self, mode: ForwardPassMode, key: int, dropout_rate: float | None = None) -> np.ndarray:
-        """Logits of the first training batch; `key` stands for all randomness."""
+    def logits(self, mode: ForwardPassMode, key: int, dropout_rate: float | None = None) -> Any:
+        """What the model gives for the first training batch, as numpy; `key` stands for all randomness."""
         self.workload.backend.begin_step(key, 0)
         state, batch = self.moved_state, self.batches[0]
-        logits: np.ndarray = self.driver.logits(state, batch, mode, random_key(key), dropout_rate)
-        return logits
+        return self.driver.logits(state, batch, mode, random_key(key), dropout_rate)
 
     @cached_property
     def moved_state(self) -> tuple[Any, Any]:

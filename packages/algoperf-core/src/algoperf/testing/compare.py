@@ -15,6 +15,16 @@ def leaves(tree: Any) -> Iterator[np.ndarray]:
             yield from leaves(child)
 
 
+def main_array(tree: Any) -> np.ndarray:
+    """The labels or logits themselves, where there may be a tuple of them and their paddings."""
+    return tree if isinstance(tree, np.ndarray) else main_array(tree[0])
+
+
+def with_main_array(tree: Any, array: np.ndarray) -> Any:
+    """The tree with another `main_array`."""
+    return array if isinstance(tree, np.ndarray) else (array, *tree[1:])
+
+
 def assert_same(found: Any, expected: Any) -> None:
     """Raises AssertionError unless two trees hold the same arrays."""
     for array, other in zip(leaves(found), leaves(expected), strict=True):

@@ -43,11 +43,12 @@ class SpecTests(StandardTests):
 
     @SCALES
     def test_there_are_both_scales(self, spec: WorkloadSpec, scale: Scale) -> None:
-        """A scale is missing, or the mini spec has another name, base or target metric than the full one."""
+        """A scale is missing, or the mini spec has another name or base than the full one, or another goal."""
         scaled = spec.at(scale)
         assert scaled.scale is scale
         assert (scaled.name, scaled.base) == (spec.name, spec.base)
-        assert (scaled.target.metric, scaled.target.goal) == (spec.target.metric, spec.target.goal)
+        # The metrics may differ: there is one that only makes sense beside published results, at full scale.
+        assert scaled.target.goal == spec.target.goal
 
     @SCALES
     def test_budgets_hold_evaluations(self, spec: WorkloadSpec, scale: Scale) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ import pytest
 from algoperf import registry
 from algoperf.spec import ForwardPassMode, Framework, Split
 from algoperf.testing.bench import NUM_BATCHES, Bench, evaluate
-from algoperf.testing.compare import assert_close
+from algoperf.testing.compare import assert_close, assert_same, main_array, with_main_array
 from algoperf.testing.drivers import Arrays
 from algoperf.testing.frameworks import require
 from algoperf.testing.fresh import evaluate as evaluate_afresh
@@ -46,6 +46,11 @@ class WorkloadTests(StandardTests):
     framework: Framework
     golden_parameters: Path | None = None
     spec_changes: ClassVar[Mapping[str, Any]] = {}
+
+    @staticmethod
+    def num_valid(labels: Any, mask: np.ndarray) -> float:
+        """What `n_valid_examples` should be; another sum where a loss does not count what the mask is about."""
+        return float(mask.sum())
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -103,7 +108,7 @@ class WorkloadTests(StandardTests):
         negated = driver.with_arrays(params, {n: -a if is_output[n] else a for n, a in arrays.items()})
         logits = driver.logits((params, model_state), bench.batches[0], EVAL, np.zeros(2, np.uint32))
         changed = driver.logits((negated, model_state), bench.batches[0], EVAL, np.zeros(2, np.uint32))
-        assert_close(changed, -logits, "logits", ROUNDING)
+        assert_close(main_array(changed), -main_array(logits), "logits", ROUNDING)
 
     # The forward pass.
 
@@ -111,12 +116,12 @@ class WorkloadTests(StandardTests):
         """Dropout, or another use of the random key, is active in EVAL mode."""
         rate = _noticeable_rate(bench)
         bench.logits(TRAIN, 0, rate)
-        np.testing.assert_array_equal(bench.logits(EVAL, 1, rate), bench.logits(EVAL, 2, rate))
+        assert_same(bench.logits(EVAL, 1, rate), bench.logits(EVAL, 2, rate))
 
     def test_training_mode_depends_on_its_key_alone(self, bench: Bench) -> None:
         """Randomness comes from elsewhere than the step's key, so that no run can be repeated."""
         rate = _noticeable_rate(bench)
-        np.testing.assert_array_equal(bench.logits(TRAIN, 1, rate), bench.logits(TRAIN, 1, rate))
+        assert_same(bench.logits(TRAIN, 1, rate), bench.logits(TRAIN, 1, rate))
 
     def test_the_dropout_rate_is_used(self, bench: Bench) -> None:
         """`dropout_rate` is ignored, cannot be traced in JAX, or None does not mean the workload's own rate."""
@@ -124,8 +129,8 @@ class WorkloadTests(StandardTests):
         # Not equal to the last bit: a traced rate is not folded into the program, as the workload's own is.
         assert_close(bench.logits(TRAIN, 1, rate), bench.logits(TRAIN, 1), "logits", ROUNDING)
         if rate is not None:
-            assert (bench.logits(TRAIN, 1, 0.5) != bench.logits(TRAIN, 2, 0.5)).any()
-            np.testing.assert_array_equal(bench.logits(TRAIN, 1, 0.0), bench.logits(TRAIN, 2, 0.0))
+            assert (main_array(bench.logits(TRAIN, 1, 0.5)) != main_array(bench.logits(TRAIN, 2, 0.5))).any()
+            assert_same(bench.logits(TRAIN, 1, 0.0), bench.logits(TRAIN, 2, 0.0))
 
     # The loss.
 
@@ -136,15 +141,14 @@ class WorkloadTests(StandardTests):
         assert set(loss) >= {"summed", "n_valid_examples", "per_example"}
         assert loss["summed"].shape == loss["n_valid_examples"].shape == ()
         np.testing.assert_allclose(loss["summed"], loss["per_example"].sum(), rtol=1e-5)
-        np.testing.assert_allclose(loss["n_valid_examples"], mask.sum(), rtol=1e-6)
+        np.testing.assert_allclose(loss["n_valid_examples"], self.num_valid(labels, mask), rtol=1e-6)
 
     def test_the_loss_ignores_masked_examples(self, bench: Bench) -> None:
         """Labels or logits of an example whose mask is 0 change the loss: the mask comes too early, or not at all."""
         labels, logits, mask = _loss_arguments(bench)
         rng = np.random.default_rng(1)
-        other_labels = np.where(_aligned(mask, labels), labels, np.roll(labels, 1, axis=0))
-        noise = rng.normal(scale=3, size=logits.shape).astype(logits.dtype)
-        other_logits = np.where(_aligned(mask, logits), logits, logits + noise)
+        other_labels = _where_masked(mask, labels, lambda array: np.roll(array, 1, axis=0))
+        other_logits = _where_masked(mask, logits, lambda array: array + rng.normal(scale=3, size=array.shape))
         expected, found = _loss(bench, labels, logits, mask), _loss(bench, other_labels, other_logits, mask)
         for name in ("summed", "n_valid_examples", "per_example"):
             np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
@@ -213,7 +217,7 @@ def _noticeable_rate(bench: Bench) -> float | None:
     return None if bench.spec.dropout_rate is None else 0.5
 
 
-def _loss_arguments(bench: Bench) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _loss_arguments(bench: Bench) -> tuple[Any, Any, np.ndarray]:
     """Labels, logits and a mask that leaves out half of what counts, as numpy."""
     batch: Arrays = {name: bench.batches[0][name] for name in ("targets", "weights") if name in bench.batches[0]}
     arrays = bench.workload.backend.to_host(batch)
@@ -225,7 +229,7 @@ def _loss_arguments(bench: Bench) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return labels, logits, weights * half
 
 
-def _loss(bench: Bench, labels: np.ndarray, logits: np.ndarray, mask: np.ndarray | None, **extra: Any) -> Arrays:
+def _loss(bench: Bench, labels: Any, logits: Any, mask: np.ndarray | None, **extra: Any) -> Arrays:
     backend = bench.workload.backend
     place = backend.place_batch
     mask_batch = None if mask is None else place(mask)
@@ -233,6 +237,9 @@ def _loss(bench: Bench, labels: np.ndarray, logits: np.ndarray, mask: np.ndarray
     return loss
 
 
-def _aligned(mask: np.ndarray, array: np.ndarray) -> np.ndarray:
-    """The mask as a condition that broadcasts over the axes that only the array has."""
-    return mask.reshape(mask.shape + (1,) * (array.ndim - mask.ndim)) > 0
+def _where_masked(mask: np.ndarray, tree: Any, change: Callable[[np.ndarray], np.ndarray]) -> Any:
+    """Labels or logits, changed where the mask is 0."""
+    array = main_array(tree)
+    # The mask broadcasts over the axes that only the array has.
+    is_kept = mask.reshape(mask.shape + (1,) * (array.ndim - mask.ndim)) > 0
+    return with_main_array(tree, np.where(is_kept, array, change(array)).astype(array.dtype))
