@@ -11,6 +11,7 @@ from algoperf.backends.pytorch import TorchBackend
 from algoperf.spec import ForwardPassMode
 from algoperf_librispeech.log_mel import FRAME_STEP
 from algoperf_librispeech.spec import (
+    BLANK,
     CONFORMER,
     CONFORMER_ATTENTION_TEMPERATURE,
     CONFORMER_GELU,
@@ -19,6 +20,7 @@ from algoperf_librispeech.spec import (
     DEEPSPEECH_NO_RESNET,
     DEEPSPEECH_NORM_AND_SPEC_AUG,
     DEEPSPEECH_TANH,
+    END,
     Conformer,
     SpecAugment,
 )
@@ -67,11 +69,12 @@ def make_batch(num_frames: int, lengths: Sequence[int], num_tokens: Sequence[int
     size = (num_frames - 1) * FRAME_STEP + 401
     samples = np.array(lengths, np.int32) * FRAME_STEP
     audio = rng.integers(-8000, 8000, (len(samples), size)).astype(np.int16)
-    tokens = np.array([2] * len(samples) if num_tokens is None else num_tokens)
-    longest = 5
-    paddings = (np.arange(longest) >= tokens[:, None]).astype(np.float32)
-    ids = np.where(paddings > 0, 0, rng.integers(1, VOCAB, paddings.shape)).astype(np.int32)
-    batch = {"inputs": (audio, samples), "targets": (ids, paddings), "weights": (tokens > 0).astype(np.float32)}
+    tokens = np.array([2] * len(samples) if num_tokens is None else num_tokens)[:, None]
+    ids = rng.integers(END + 1, VOCAB, (len(samples), 5))
+    places = np.arange(ids.shape[1])
+    ids = np.where(places < tokens - 1, ids, np.where(places == tokens - 1, END, BLANK)).astype(np.int32)
+    weights = (tokens[:, 0] > 0).astype(np.float32)
+    batch = {"inputs": audio, "lengths": samples, "targets": ids, "weights": weights}
     placed: dict[str, Any] = finish(TorchBackend().place_batch(batch))
     return placed
 

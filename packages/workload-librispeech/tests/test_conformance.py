@@ -3,19 +3,17 @@
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from algoperf import registry
 from algoperf.spec import Framework, Scale
 from algoperf.testing.conformance import DataTests, ParityTests, SpecTests, WorkloadTests
 from algoperf_librispeech.spec import SpecAugment
-from algoperf_librispeech.weights import jax_to_torch
+from algoperf_librispeech.weights import jax_gradients_to_torch, jax_to_torch
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
 def quick(name):
-    """Three batches per evaluation, the last one padded. Nothing is hidden: that is drawn in other ways in each framework."""
+    """Three batches per evaluation, the last one padded. Nothing is hidden: each framework draws that its way."""
     model = registry.workload_spec(name).at(Scale.MINI).model
     shown = SpecAugment(num_time_masks=0, num_frequency_masks=0)
     return {"num_eval_train_examples": 80, "eval_batch_size": 32, "model": replace(model, spec_augment=shown)}
@@ -91,49 +89,51 @@ class TestDeepSpeechPyTorch(SpeechTests):
     golden_parameters = GOLDEN / "parameters_deepspeech_pytorch.json"
 
 
-class TestParityConformer(ParityTests):
+class SpeechParityTests(ParityTests):
+    # Kinks of ReLU, which both models have, turn rounding into other gradients. In float64 `test_parity_models.py`
+    # compares them to ten digits.
+    gradient_tolerance = 1e-3
+    to_torch = staticmethod(jax_to_torch)
+    gradients_to_torch = staticmethod(jax_gradients_to_torch)
+
+
+class TestParityConformer(SpeechParityTests):
     workload_name = "librispeech_conformer"
     spec_changes = quick(workload_name)
-    to_torch = staticmethod(jax_to_torch)
 
 
-class TestParityConformerAttentionTemperature(ParityTests):
+class TestParityConformerAttentionTemperature(SpeechParityTests):
     workload_name = "librispeech_conformer_attention_temperature"
     spec_changes = quick(workload_name)
-    to_torch = staticmethod(jax_to_torch)
 
 
-class TestParityConformerLayerNorm(ParityTests):
+class TestParityConformerLayerNorm(SpeechParityTests):
     workload_name = "librispeech_conformer_layernorm"
     spec_changes = quick(workload_name)
-    to_torch = staticmethod(jax_to_torch)
 
 
-class TestParityConformerGelu(ParityTests):
+class TestParityConformerGelu(SpeechParityTests):
     workload_name = "librispeech_conformer_gelu"
     spec_changes = quick(workload_name)
-    to_torch = staticmethod(jax_to_torch)
 
 
-class TestParityDeepSpeech(ParityTests):
+class TestParityDeepSpeech(SpeechParityTests):
     workload_name = "librispeech_deepspeech"
     spec_changes = quick(workload_name)
-    to_torch = staticmethod(jax_to_torch)
 
 
-class TestParityDeepSpeechTanh(ParityTests):
+class TestParityDeepSpeechTanh(SpeechParityTests):
     workload_name = "librispeech_deepspeech_tanh"
     spec_changes = quick(workload_name)
-    to_torch = staticmethod(jax_to_torch)
 
 
-class TestParityDeepSpeechNoResNet(ParityTests):
+class TestParityDeepSpeechNoResNet(SpeechParityTests):
     workload_name = "librispeech_deepspeech_no_resnet"
     spec_changes = quick(workload_name)
-    to_torch = staticmethod(jax_to_torch)
+    # Nothing passes by the batch norms here, and each amplifies it.
+    gradient_tolerance = 3e-3
 
 
-class TestParityDeepSpeechNormAndSpecAug(ParityTests):
+class TestParityDeepSpeechNormAndSpecAug(SpeechParityTests):
     workload_name = "librispeech_deepspeech_norm_and_spec_aug"
     spec_changes = quick(workload_name)
-    to_torch = staticmethod(jax_to_torch)

@@ -96,6 +96,19 @@ def test_what_does_not_fit_does_not_count() -> None:
     torch.testing.assert_close(found[:number], gradient(*fitting))
 
 
+def test_no_utterance_is_without_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What PyTorch makes of those depends on the kind of device."""
+    ctc_loss, lengths = torch.nn.functional.ctc_loss, []
+
+    def recorded(*args: Any, **options: Any) -> torch.Tensor:
+        lengths.extend(args[2].tolist())
+        return ctc_loss(*args, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "ctc_loss", recorded)
+    loss_fn(ALL_LABELS, ALL_LOGITS)
+    assert lengths == [5, 5, 4, 2, 3, 1, 1, 1, 1]
+
+
 def test_padding_does_not_count() -> None:
     """Neither ids behind a transcript, equal neighbours though they be, nor logits behind the real frames."""
     ids, (array, paddings) = LABELS[0].clone(), LOGITS

@@ -101,13 +101,24 @@ def test_constants_are_no_part_of_a_checkpoint() -> None:
 
 
 def test_batches_are_finished_on_the_device() -> None:
-    audio = np.array([[-32768, 32767, 5, 6], [1, 2, 3, 4], [7, 7, 7, 7]], np.int16)
-    batch: dict[str, Any] = {"inputs": (audio, np.array([4, 3, 0], np.int32)), "weights": np.array([1, 1, 0.0])}
+    audio = np.array([[-32768, 32767, 5, 6], [1, 2, 3, 4], [0, 0, 0, 0]], np.int16)
+    # The unknown token has the number of padding. What is behind the end does not count.
+    ids = np.array([[5, 0, 7, 2], [2, 2, 9, 0], [0, 0, 0, 0]], np.int32)
+    batch = {
+        "inputs": audio,
+        "lengths": np.array([4, 3, 0], np.int32),
+        "targets": ids,
+        "weights": np.array([1, 1, 0.0]),
+    }
     placed = TorchBackend().place_batch(batch)
-    finished = finish(placed)
-    samples, paddings = (tensor.cpu() for tensor in finished["inputs"])
-    assert samples.dtype is paddings.dtype is torch.float32
-    np.testing.assert_array_equal(samples, audio)
+    finished: dict[str, Any] = finish(placed)
+    assert finished.keys() == {"inputs", "targets", "weights"}
+    (samples, paddings), (tokens, token_paddings) = finished["inputs"], finished["targets"]
+    assert samples.dtype is paddings.dtype is token_paddings.dtype is torch.float32
+    np.testing.assert_array_equal(samples.cpu(), audio)
     assert paddings.tolist() == [[0, 0, 0, 0], [0, 0, 0, 1], [1, 1, 1, 1]]
+    assert tokens is placed["targets"]
+    assert token_paddings.tolist() == [[0, 0, 0, 0], [0, 1, 1, 1], [1, 1, 1, 1]]
     assert finished["weights"] is placed["weights"]
-    assert placed["inputs"][0].dtype is torch.int16
+    # The batch itself stays as it was.
+    assert placed["inputs"].dtype is torch.int16

@@ -113,27 +113,31 @@ def test_mode_decides_on_dropout(name: str) -> None:
     assert not case[1].training
 
 
-def test_attention_probabilities_are_not_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    attend, options = torch.nn.functional.scaled_dot_product_attention, []
+def test_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its probabilities are not dropped, and it sees real frames, or any where there are none."""
+    attend, calls = torch.nn.functional.scaled_dot_product_attention, []
 
     def recorded(*args: Any, **kwargs: Any) -> torch.Tensor:
-        options.append(kwargs.keys())
+        calls.append(kwargs)
         return attend(*args, **kwargs)
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", recorded)
     logits_of(make("librispeech_conformer"), BATCH, TRAIN, 0.3)
-    assert options == [{"attn_mask", "scale"}]
+    (options,) = calls
+    assert options.keys() == {"attn_mask", "scale"}
+    # A quarter of 60, 33, 8 and 0 frames, rounded up; there are 16.
+    assert options["attn_mask"].expand(-1, 1, 1, 16).sum(dim=-1).flatten().tolist() == [15, 9, 2, 16]
 
 
-def evaluated(case: Any) -> dict[str, torch.Tensor]:
+def evaluated(case: Any, batch: Any) -> dict[str, torch.Tensor]:
     workload, model = case
-    return workload.compiled_eval_step(model, None, BATCH, None)
+    return workload.compiled_eval_step(model, None, batch, None)
 
 
 @every_workload
 def test_eval_step(name: str) -> None:
     case = make(name)
-    output = evaluated(case)
+    output = evaluated(case, BATCH)
     assert not case[1].training
     logits, paddings = logits_of(case, BATCH)
     loss = case[0].loss_fn(BATCH["targets"], (logits, paddings), BATCH["weights"])
@@ -147,6 +151,9 @@ def test_eval_step(name: str) -> None:
     assert (output["predictions"] > 0).any()
     assert torch.equal(output["targets"], BATCH["targets"][0])
     assert torch.equal(output["weights"], BATCH["weights"])
+    masked = evaluated(case, BATCH | {"weights": torch.tensor([0.0, 1, 1, 1]).to(paddings)})
+    assert masked["tokens"].tolist() == [0, 3, 0, 0]
+    assert masked["losses"][0] == 0
     floats = {key: torch.float32 for key in ("losses", "tokens", "weights")}
     assert {k: v.dtype for k, v in output.items()} == floats | dict.fromkeys(("predictions", "targets"), torch.int32)
 
@@ -180,8 +187,8 @@ def test_wrapped_models(name: str, wrap: Any) -> None:
     found_loss, found_gradients = loss_and_gradients(wrapped, BATCH, TRAIN)
     torch.testing.assert_close(found_loss, loss, rtol=1e-4, atol=0)
     assert len(found_gradients) == len(gradients)
-    output = evaluated(wrapped)
-    for key, value in evaluated(case).items():
+    output = evaluated(wrapped, BATCH)
+    for key, value in evaluated(case, BATCH).items():
         torch.testing.assert_close(output[key], value, rtol=1e-4, atol=1e-4, msg=key)
 
 

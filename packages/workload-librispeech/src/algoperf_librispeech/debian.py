@@ -116,7 +116,8 @@ def _unpacked(source: Path, folder: Path) -> Path:
         command = ["dpkg-deb", "-x", str(files[-1]), str(contents)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
-            raise DataError(f"{files[-1]} cannot be unpacked ({result.stderr.strip()}); {_REMEDY}.")
+            reason = (result.stderr.strip().splitlines() or ["no reason given"])[0]
+            raise DataError(f"{files[-1]} cannot be unpacked ({reason}); {_REMEDY}.")
     return contents
 
 

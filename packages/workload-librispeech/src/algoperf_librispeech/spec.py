@@ -186,7 +186,7 @@ _MINI = replace(
     eval_batch_size=100,
     batch_size=32,
     budgets={rules: Budget(max_runtime_s=180, eval_period_s=10) for rules in ("v0.6", "v1.0")},
-    step_hint=300,
+    step_hint=400,
     dropout_rate=0.0,
     dataset=replace(
         _FULL.dataset,
@@ -245,6 +245,7 @@ _DEEPSPEECH_MINI = replace(
     name="librispeech_deepspeech",
     summary="Small bidirectional LSTMs that write down short sentences of a synthetic voice.",
     target=_mini_target(0.25, 0.25),
+    step_hint=240,
     model=DeepSpeech(
         vocab_size=27,
         width=192,
@@ -274,12 +275,12 @@ DEBIAN = replace(
     _DEEPSPEECH_MINI,
     name="librispeech_debian",
     summary="The small LSTMs on a person's voice: prompts of a telephone exchange. Needs apt.",
-    target=_mini_target(0.9, 0.9),
+    target=_mini_target(0.92, 0.95),
     num_train_examples=2_507,
     num_eval_train_examples=100,
     num_validation_examples=81,
     num_test_examples=87,
-    step_hint=600,
+    step_hint=900,
     dataset=replace(
         _MINI.dataset,
         name="librispeech_debian/mini",

@@ -14,7 +14,7 @@ def ctc_losses(labels: Padded, logits: Padded, mask: Tensor | None = None) -> tu
     """Negative log likelihood of each transcript, and how many tokens that stands for.
 
     Both are zero, and so is the gradient, where a transcript does not fit: a token needs a frame, and two equal tokens
-    in a row one between them.
+    in a row one between them; and where there is no frame at all.
 
     Args:
         labels: tokens [B, L], integers.
@@ -26,20 +26,18 @@ def ctc_losses(labels: Padded, logits: Padded, mask: Tensor | None = None) -> tu
     """
     (ids, label_paddings), (scores, frame_paddings) = labels, logits
     num_tokens, num_frames = (_lengths(paddings) for paddings in (label_paddings, frame_paddings))
-    is_real = label_paddings == 0
-    num_repeats = ((ids[:, 1:] == ids[:, :-1]) & is_real[:, 1:] & is_real[:, :-1]).sum(dim=1)
+    num_repeats = ((ids[:, 1:] == ids[:, :-1]) & (label_paddings[:, 1:] == 0)).sum(dim=1)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-    weights = (num_frames >= num_tokens + num_repeats).to(scores.dtype)
-    if mask is not None:
-        weights = weights * mask
+    fits = (num_frames > 0) & (num_frames >= num_tokens + num_repeats)
+    weights = fits.to(scores.dtype) if mask is None else fits * mask.to(scores.dtype)
     counted = weights > 0
-    # What does not count may be no number at all, and nothing times that is not 0.
+    # What does not count may be no number at all, and nothing times that is not 0. In its place is one frame of no
+    # token, whose loss is a number.
     scores = scores.masked_fill(~counted[:, None, None], 0.0)
-    # An empty transcript of no audio is certain.
     losses = F.ctc_loss(
         F.log_softmax(scores, dim=-1).transpose(0, 1),
         ids,
-        torch.where(counted, num_frames, 0),
+        torch.where(counted, num_frames, 1),
         torch.where(counted, num_tokens, 0),
         blank=BLANK,
         reduction="none",

@@ -44,7 +44,7 @@ class Twins:
         self.batches = tuple(bench.workload.place_batch(batch) for bench in self.benches)
 
     def in_torch(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        """JAX's parameters, or their gradients, by PyTorch's names."""
+        """JAX's parameters by PyTorch's names."""
         return self._to_torch(self.benches[0].spec.model, arrays)
 
 
@@ -54,6 +54,7 @@ class ParityTests(StandardTests):
     Attributes:
         workload_name: name of the workload.
         to_torch: `(spec.model, parameters in JAX by path) -> parameters in PyTorch by name`, from `weights.py`.
+        gradients_to_torch: the same for gradients, where those are not what `to_torch` makes of them.
         spec_changes: as in `WorkloadTests`.
         gradient_tolerance: largest difference of a gradient, relative to its norm. More than the default only where
             kinks of an activation amplify rounding; say so.
@@ -62,6 +63,7 @@ class ParityTests(StandardTests):
     workload_name: str
     gradient_tolerance: ClassVar[float] = RTOL
     to_torch: Callable[[Any, Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+    gradients_to_torch: Callable[[Any, Mapping[str, np.ndarray]], Mapping[str, np.ndarray]] | None = None
     spec_changes: ClassVar[Mapping[str, Any]] = {}
 
     @pytest.fixture(scope="class")
@@ -90,7 +92,8 @@ class ParityTests(StandardTests):
             for bench, state, batch in zip(twins.benches, twins.states, twins.batches, strict=True)
         )
         assert loss == pytest.approx(jax_loss, rel=RTOL)
-        expected = twins.in_torch(jax_gradients)
+        in_torch = self.gradients_to_torch or self.to_torch
+        expected = in_torch(twins.benches[0].spec.model, jax_gradients)
         assert gradients.keys() == expected.keys()
         total = math.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in expected.values()))
         for name, gradient in gradients.items():
