@@ -53,7 +53,7 @@ def test_truncated_and_missing_files_are_named(tmp_path, name, share):
     path = saved(tmp_path / "train", [[1] * 50, [2] * 50] * 9) / name
     content = path.read_bytes()
     path.unlink() if share is None else path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(DataError, match=f"train holds no sentences of tokens .*delete {tmp_path} and prepare"):
+    with pytest.raises(DataError, match=r"train holds no sentences of tokens .*delete the folder of the prepared data"):
         StoredSentences.load(path.parent)
     assert is_saved(path.parent) == (share is not None)
 

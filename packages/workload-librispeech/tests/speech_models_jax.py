@@ -1,5 +1,6 @@
 """Small models in JAX, with noise on their parameters, and batches for them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -61,12 +62,20 @@ def small_spec(name: str, **changes: Any) -> Any:
 
 
 def make(name: str, **changes: Any) -> Case:
-    """A small workload, with noise, so that nothing is zero."""
+    """A small workload, with noise for parameters, so that nothing is zero."""
     workload = make_workload(small_spec(name, **changes))
-    params, state = workload.init_model_fn(jax.random.key(0))
+    # Initialising takes longer to compile than a step.
+    shapes, state = jax.eval_shape(workload.init_variables, jax.random.key(0))
     rng = np.random.default_rng(0)
-    noisy = jax.tree.map(lambda p: p + 0.2 * rng.standard_normal(p.shape, np.float32), params)
-    return Case(workload, noisy, state)
+
+    def noise(leaf: Any) -> np.ndarray:
+        scale = 0.2 if leaf.ndim == 1 else math.prod(leaf.shape[:-1]) ** -0.5
+        return np.float32(scale) * rng.standard_normal(leaf.shape, np.float32)
+
+    fresh = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: np.full(leaf.shape, path[-1].key == "var", leaf.dtype), state
+    )
+    return Case(workload, *jax.device_put((jax.tree.map(noise, shapes), fresh)))
 
 
 def make_batch(num_frames: int, lengths: Sequence[int], num_tokens: Sequence[int] | None = None) -> dict[str, Any]:

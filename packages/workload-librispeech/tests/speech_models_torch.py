@@ -96,6 +96,14 @@ def loss_and_gradients(case: Any, batch: Any, mode: ForwardPassMode) -> tuple[to
     return mean.detach(), {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
 
+def assert_same_gradients(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """Some are zero but for rounding, as those of a bias before a batch norm."""
+    assert found.keys() == expected.keys()
+    total = sum(gradient.square().sum() for gradient in expected.values()) ** 0.5
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).norm() < 1e-4 * max(gradient.norm(), 1e-3 * total), name
+
+
 def statistics_of(model: Any) -> dict[str, torch.Tensor]:
     """Copies of all running statistics."""
     return {name: buffer.clone() for name, buffer in model.named_buffers() if "running" in name}

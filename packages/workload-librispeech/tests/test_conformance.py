@@ -19,35 +19,40 @@ def quick(name):
     return {"num_eval_train_examples": 80, "eval_batch_size": 32, "model": replace(model, spec_augment=shown)}
 
 
-class TestSpecConformer(SpecTests):
+class SpeechSpecTests(SpecTests):
+    # The published metric only makes sense beside published results.
+    mini_metric = "word_error_rate"
+
+
+class TestSpecConformer(SpeechSpecTests):
     workload_name = "librispeech_conformer"
 
 
-class TestSpecConformerAttentionTemperature(SpecTests):
+class TestSpecConformerAttentionTemperature(SpeechSpecTests):
     workload_name = "librispeech_conformer_attention_temperature"
 
 
-class TestSpecConformerLayerNorm(SpecTests):
+class TestSpecConformerLayerNorm(SpeechSpecTests):
     workload_name = "librispeech_conformer_layernorm"
 
 
-class TestSpecConformerGelu(SpecTests):
+class TestSpecConformerGelu(SpeechSpecTests):
     workload_name = "librispeech_conformer_gelu"
 
 
-class TestSpecDeepSpeech(SpecTests):
+class TestSpecDeepSpeech(SpeechSpecTests):
     workload_name = "librispeech_deepspeech"
 
 
-class TestSpecDeepSpeechTanh(SpecTests):
+class TestSpecDeepSpeechTanh(SpeechSpecTests):
     workload_name = "librispeech_deepspeech_tanh"
 
 
-class TestSpecDeepSpeechNoResNet(SpecTests):
+class TestSpecDeepSpeechNoResNet(SpeechSpecTests):
     workload_name = "librispeech_deepspeech_no_resnet"
 
 
-class TestSpecDeepSpeechNormAndSpecAug(SpecTests):
+class TestSpecDeepSpeechNormAndSpecAug(SpeechSpecTests):
     workload_name = "librispeech_deepspeech_norm_and_spec_aug"
 
 
@@ -125,6 +130,8 @@ class TestParityDeepSpeech(SpeechParityTests):
 class TestParityDeepSpeechTanh(SpeechParityTests):
     workload_name = "librispeech_deepspeech_tanh"
     spec_changes = quick(workload_name)
+    # No kinks.
+    gradient_tolerance = 1e-4
 
 
 class TestParityDeepSpeechNoResNet(SpeechParityTests):

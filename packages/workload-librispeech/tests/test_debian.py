@@ -13,9 +13,10 @@ from speech_files import files_in, job
 
 from algoperf import registry
 from algoperf.data import DataError
+from algoperf.data.tokenizer import TOKENIZER, Tokenizer
 from algoperf.spec import Scale, Split
 from algoperf_librispeech import debian
-from algoperf_librispeech.data import open_dataset
+from algoperf_librispeech.data import STORED_SPLITS, open_dataset
 from algoperf_librispeech.debian import OPTIONS, prepare_debian, split_of, words_of
 from algoperf_librispeech.spec import DEBIAN, DEEPSPEECH
 from algoperf_librispeech.store import SPLITS, StoredUtterances
@@ -28,6 +29,7 @@ def test_it_is_there_at_mini_scale_only():
     assert DEBIAN.dataset.options == OPTIONS
     assert DEBIAN.model.vocab_size == OPTIONS.vocab_size
     assert resolve_name(DEBIAN.dataset.prepare) is prepare_debian
+    assert {split.value: DEBIAN.num_examples(split) for split in STORED_SPLITS} == debian.SPLIT_SIZES
 
 
 @pytest.mark.parametrize(
@@ -89,6 +91,10 @@ def packages(tmp_path, monkeypatch):
     folder = tmp_path / "packages"
     folder.mkdir()
     write_packages(folder, {**prompts, "letters": letters, "beep": "[a beep]", "long/one": "A " * 50})
+    texts = [*prompts.values(), letters]
+    sizes = {split: sum(split_of(text) == split for text in texts) for split in SPLITS}
+    spoken = {text for text in texts if split_of(text) == "train"}
+    monkeypatch.setattr(debian, "SPLIT_SIZES", {**sizes, "train": sizes["train"] + 2 * len(spoken)})
     return folder
 
 
@@ -120,6 +126,30 @@ def test_preparing_again_does_nothing(packages, tmp_path):
     shutil.rmtree(packages)
     prepare_debian(job(folder, packages))
     assert {path: path.stat().st_mtime_ns for path in files_in(folder)} == before
+
+
+@needs_dpkg
+def test_what_an_interrupted_run_has_left_is_made_anew(packages, tmp_path, monkeypatch):
+    """It may be of other packages."""
+    folder = tmp_path / "data"
+    with monkeypatch.context() as context:
+        context.setattr(debian, "SPLITS", ("test",))
+        context.setattr(debian, "prepared_files", lambda _: [])
+        prepare_debian(job(folder, packages))
+    (folder / TOKENIZER).write_bytes(b"another one")
+    prepare_debian(job(folder, packages))
+    tokenizer = Tokenizer.load(folder / TOKENIZER, OPTIONS.vocab_size)
+    for split in SPLITS:
+        stored = StoredUtterances.load(folder / split)
+        decoded = [tokenizer.decode([stored.tokens(np.array([i])).tolist()])[0] for i in range(len(stored))]
+        assert decoded == [text for _, text in stored.transcripts()]
+
+
+@needs_dpkg
+def test_packages_of_another_version_are_refused(packages, tmp_path, monkeypatch):
+    monkeypatch.setattr(debian, "SPLIT_SIZES", {**debian.SPLIT_SIZES, "validation": 1_000})
+    with pytest.raises(DataError, match=r"validation split .* in place of 1000: these are not the packages of version"):
+        prepare_debian(job(tmp_path / "data", packages))
 
 
 @needs_dpkg

@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
+from algoperf.data import DataError
 from algoperf.data.preparation import Preparation
 from algoperf.data.tokenizer import TOKENIZER, Tokenizer
 from algoperf_librispeech import mini, synthesis
@@ -88,8 +89,22 @@ def test_speech_is_always_the_same(spoken, monkeypatch):
 
 
 def test_voices_that_do_not_exist_are_named():
-    with pytest.raises(RuntimeError, match="eSpeak failed: ValueError: eSpeak has no voice 'nobody'"):
+    with pytest.raises(DataError, match=r"eSpeak ended with 1 \(ValueError: eSpeak has no voice 'nobody'"):
         list(speak([Line("GO", "nobody", 130, 50)]))
+
+
+def test_what_the_voice_does_wrong_is_no_fault_of_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(mini, "VOICES", ("nobody",))
+    with pytest.raises(DataError, match=r"^eSpeak ended with 1"):
+        mini.prepare_mini(Preparation(folder=tmp_path, report=lambda _: None))
+
+
+def test_too_few_sentences_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(mini, "SPLIT_SIZES", {"train": 60, "validation": 60, "test": 60})
+    monkeypatch.setattr(mini, "fits", lambda text, _: "A" not in text)
+    monkeypatch.setattr(mini, "_SPARE", 1.1)
+    with pytest.raises(DataError, match=r"Of the sentences of the \w+ split only \d+ fit into a row, in place of 60"):
+        mini.prepare_mini(Preparation(folder=tmp_path, report=lambda _: None))
 
 
 def test_preparing_goes_on_where_it_was(tmp_path, monkeypatch):

@@ -204,6 +204,16 @@ def test_parameters_of_a_shorter_type_are_computed_in_it(name: str) -> None:
 
 
 @every_model
+def test_a_model_may_be_converted(name: str) -> None:
+    """With its running statistics."""
+    workload, model = make(name)
+    model.bfloat16()
+    for mode in (TRAIN, EVAL):
+        logits, _ = logits_of((workload, model), BATCH, mode, 0.1)
+        assert logits.isfinite().all()
+
+
+@every_model
 def test_mixed_precision(name: str) -> None:
     case = make(name)
     logits, _ = logits_of(case, BATCH, EVAL)

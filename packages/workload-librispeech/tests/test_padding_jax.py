@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from algoperf.spec import ForwardPassMode, Framework
+from algoperf.spec import Framework
 from algoperf.testing.frameworks import require
 
 require(Framework.JAX)
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
-from speech_models_jax import loss_and_gradients, make, make_batch  # noqa: E402
+from speech_models_jax import TRAIN, forward, loss_and_gradients, make, make_batch  # noqa: E402
 
 from algoperf_librispeech import jax_layers, jax_spec_augment  # noqa: E402
 from algoperf_librispeech.jax_deepspeech import BidirectionalLSTM  # noqa: E402
@@ -23,7 +23,6 @@ from algoperf_librispeech.spec import SpecAugment  # noqa: E402
 # Other variants treat padding as these do.
 NAMES = ["librispeech_conformer", "librispeech_deepspeech", "librispeech_deepspeech_norm_and_spec_aug"]
 every_model = pytest.mark.parametrize("name", NAMES)
-every_mode = pytest.mark.parametrize("mode", ForwardPassMode)
 
 # Some padding is behind each utterance: the convolutions see silence there, and zeros behind the last frame.
 BATCH = make_batch(96, [90, 61], [5, 3])
@@ -44,29 +43,34 @@ def padded(batch: dict[str, Any]) -> dict[str, Any]:
     return {"inputs": (audio, paddings), "targets": targets, "weights": np.pad(batch["weights"], 1)}
 
 
+def drawn(key: Any, batch_size: int, spec: Any) -> Any:
+    """Random numbers that hide the same of the two utterances in both batches."""
+    rng, rows = np.random.default_rng(0), (batch_size - 2) // 2
+    numbers = (spec.num_time_masks, spec.num_time_masks, spec.num_frequency_masks, spec.num_frequency_masks)
+    return jax_spec_augment.Uniforms(*(np.pad(rng.random((2, n), np.float32), ((rows, rows), (0, 0))) for n in numbers))
+
+
+def empty() -> Any:
+    """As many rows, of nothing but padding."""
+    return jax.tree.map(lambda array: array[[0, 0, -1, -1]], padded(BATCH))
+
+
+case_of = cache(make)
+
+
 @cache
-def results(name: str, mode: ForwardPassMode) -> list[Any]:
-    """Losses and gradients of the batch, of the padded one and of padding alone, and what evaluations say of that."""
-    uniforms = jax_spec_augment.draw(jax.random.key(0), 2, SpecAugment())
-
-    def drawn(key: Any, batch_size: int, spec: Any) -> Any:
-        # The same of the two utterances is hidden in both batches.
-        rows = (batch_size - 2) // 2
-        return jax_spec_augment.Uniforms(*(jnp.pad(u, ((rows, rows), (0, 0)), constant_values=0.5) for u in uniforms))
-
-    case, longer = make(name, spec_augment=SpecAugment()), padded(BATCH)
-    empty = jax.tree.map(lambda array: array[[0, 0, -1, -1]], longer)
+def trained(name: str) -> list[Any]:
+    """A training step on the batch, on the padded one, and on padding alone."""
+    case = case_of(name, spec_augment=SpecAugment())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax_spec_augment, "draw", drawn)
-        found = [loss_and_gradients(case, batch, mode) for batch in (BATCH, longer, empty)]
-    return [*found, case.workload.compiled_eval_step(case.params, case.state, empty, None)]
+        return [loss_and_gradients(case, batch, TRAIN) for batch in (BATCH, padded(BATCH), empty())]
 
 
 @every_model
-@every_mode
-def test_padding_changes_nothing(name: str, mode: ForwardPassMode) -> None:
+def test_padding_changes_nothing_in_training(name: str) -> None:
     parts = []
-    for (loss, ((logits, paddings), state)), gradients in results(name, mode)[:2]:
+    for (loss, ((logits, paddings), state)), gradients in trained(name)[:2]:
         assert (logits[paddings > 0] == 0).all()
         assert paddings.shape == logits.shape[:2]
         parts.append((logits[paddings == 0], loss, gradients, state))
@@ -83,15 +87,30 @@ def test_padding_changes_nothing(name: str, mode: ForwardPassMode) -> None:
 
 
 @every_model
-@every_mode
-def test_padding_alone_is_harmless(name: str, mode: ForwardPassMode) -> None:
-    ((loss, ((logits, paddings), state)), gradients), evaluated = results(name, mode)[2:]
+def test_padding_changes_nothing_in_evaluation(name: str) -> None:
+    case = case_of(name, spec_augment=SpecAugment())
+    (logits, paddings), (others, other_paddings) = (forward(case, batch)[0] for batch in (BATCH, padded(BATCH)))
+    assert (others[other_paddings > 0] == 0).all()
+    np.testing.assert_allclose(others[other_paddings == 0], logits[paddings == 0], rtol=1e-4, atol=1e-5)
+    losses = [
+        case.workload.loss_fn(batch["targets"], output, batch["weights"])
+        for batch, output in ((BATCH, (logits, paddings)), (padded(BATCH), (others, other_paddings)))
+    ]
+    np.testing.assert_allclose(losses[1]["per_example"], [0, *losses[0]["per_example"], 0], rtol=1e-5)
+    assert losses[0]["n_valid_examples"] == losses[1]["n_valid_examples"] == 8
+
+
+@every_model
+def test_padding_alone_is_harmless(name: str) -> None:
+    case = case_of(name, spec_augment=SpecAugment())
+    (loss, ((logits, paddings), state)), gradients = trained(name)[2]
     assert (paddings == 1).all()
     assert (logits == 0).all()
     assert loss == 0
     for gradient in jax.tree.leaves(gradients):
         assert (gradient == 0).all()
     assert all(np.isfinite(array).all() for array in jax.tree.leaves(state))
+    evaluated = case.workload.compiled_eval_step(case.params, case.state, empty(), None)
     assert all((array == 0).all() for array in evaluated.values())
 
 

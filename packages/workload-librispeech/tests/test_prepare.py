@@ -159,7 +159,7 @@ def test_a_tokenizer_that_does_not_fit_is_named_and_forgotten(speech, tmp_path, 
     # Which the given one does not know.
     speech.texts[speech.key("train-clean-100", 0)] = "X Y"
     speech.write()
-    with pytest.raises(DataError, match=f"The transcript of {message}; use another tokenizer or none"):
+    with pytest.raises(DataError, match=f"The transcript of {message}; if it was given, use another one or none"):
         prepare_files(job(tmp_path / "full", speech.folder), replace(speech.published, **changes))
     assert not (tmp_path / "full" / TOKENIZER).exists()
     # None, and what is right already is kept.

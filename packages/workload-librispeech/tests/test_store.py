@@ -170,7 +170,8 @@ def test_a_file_says_how_long_it_is():
 def test_an_unfinished_split_is_not_opened(folder, lost):
     (folder / lost).rename(folder / "elsewhere")
     with pytest.raises(
-        DataError, match=r"train.* holds no (finished split|sentences of tokens) .*prepare the data again"
+        DataError,
+        match=r"train.* holds no (finished split|sentences of tokens) .*delete the folder of the prepared data",
     ):
         StoredUtterances.load(folder)
 
@@ -182,7 +183,7 @@ def test_files_of_different_splits_are_refused(folder, change):
     else:
         path = folder / "utterances" / change
         np.save(path, np.append(np.load(path), 1)[1:] if change == "counts.npy" else np.load(path)[1:])
-    with pytest.raises(DataError, match="not those it was written with; prepare the data again"):
+    with pytest.raises(DataError, match="not those it was written with; delete the folder of the prepared"):
         StoredUtterances.load(folder)
 
 
@@ -210,8 +211,8 @@ def test_tokens_are_of_one_tokenizer(folder, tokenizer, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("AB XAYX", r"characters that the tokenizer does not know: 'X' 'Y'; use another tokenizer"),
-        ("A" * 11, r"13 tokens, its end included, and may have 12; use another tokenizer"),
+        ("AB XAYX", r"characters that the tokenizer does not know: 'X' 'Y'; if it was given, use another"),
+        ("A" * 11, r"13 tokens, its end included, and may have 12; if it was given, use another"),
     ],
 )
 def test_transcripts_that_cannot_be_tokens_are_named(tmp_path, tokenizer, text, message):

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
+from algoperf.data.files import remove
 from algoperf.data.preparation import DataError, Preparation
 from algoperf.data.tokenizer import TOKENIZER, Tokenizer, train_tokenizer
 from algoperf_librispeech.espeak import Line
@@ -28,6 +29,9 @@ from algoperf_librispeech.synthesis import resampled, speak
 
 PACKAGES = ("asterisk-core-sounds-en", "asterisk-core-sounds-en-wav")
 OPTIONS = Utterances(vocab_size=31, max_samples=4 * SAMPLE_RATE, max_tokens=80)
+# What packages of this version come to.
+VERSION = "1.6.1"
+SPLIT_SIZES = {"train": 2_507, "validation": 81, "test": 87}
 _REMEDY = f"run `apt-get download {' '.join(PACKAGES)}` on a machine with Debian, and name the folder with --source"
 _DIGITS = "ZERO ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE".split()
 # In percent, for validation and as much for testing.
@@ -58,10 +62,13 @@ def prepare_debian(job: Preparation) -> list[Path]:
         The files of the prepared data.
 
     Raises:
-        DataError: the packages cannot be had or read, or there is no room.
+        DataError: the packages cannot be had or read, or are of another version, or there is no room.
     """
     download = job.folder / "download"
     if any(not has_tokens(job.folder / split) for split in SPLITS):
+        # What an interrupted run has left may be of other packages, and of another tokenizer.
+        for path in (download, job.folder / TOKENIZER, *(job.folder / split for split in SPLITS)):
+            remove(path)
         prompts = sorted(_prompts(_unpacked(job.source or _fetch(job, download), download)))
         tokenizer = job.folder / TOKENIZER
         train_tokenizer((prompt.text for prompt in prompts), tokenizer, OPTIONS.vocab_size, kind="char")
@@ -71,6 +78,11 @@ def prepare_debian(job: Preparation) -> list[Path]:
             utterances = [Utterance(one.name, encode(one.samples), len(one.samples), one.text) for one in chosen]
             if split == "train":
                 utterances += _spoken({prompt.text for prompt in chosen})
+            if len(utterances) != SPLIT_SIZES[split]:
+                raise DataError(
+                    f"The {split} split came out with {len(utterances)} utterances in place of {SPLIT_SIZES[split]}: "
+                    f"these are not the packages of version {VERSION}; {_REMEDY}."
+                )
             loaded = Tokenizer.load(tokenizer, OPTIONS.vocab_size)
             write_split(job.folder / split, utterances, loaded, OPTIONS.max_tokens)
     shutil.rmtree(download, ignore_errors=True)

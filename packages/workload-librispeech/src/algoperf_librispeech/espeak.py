@@ -63,6 +63,8 @@ def speak(lines: Sequence[Line]) -> Iterator[np.ndarray]:
         library.espeak_SetParameter(_RATE, line.rate, 0)
         library.espeak_SetParameter(_PITCH, line.pitch, 0)
         library.espeak_Synth(text, len(text) + 1, 0, 0, 0, _UTF8, None, None)
+        if not spoken:
+            raise ValueError(f"eSpeak says nothing for {line.text!r}.")
         yield np.concatenate(spoken)
 
 

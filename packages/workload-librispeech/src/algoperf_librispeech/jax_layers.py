@@ -98,6 +98,8 @@ class StridedConv(nn.Module):
         """Maps [B, T, K, C] to [B, T / 2, K / 2, features]."""
         kernel = self.param("kernel", XAVIER, (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        # A convolution, unlike a product, does not promote types.
+        x = x.astype(kernel.dtype)
         is_product = jax.default_backend() == "cpu" and x.shape[-1] >= _MANY_CHANNELS
         return (strided_product if is_product else strided_convolution)(x, kernel) + bias
 

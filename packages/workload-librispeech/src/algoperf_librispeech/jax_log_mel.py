@@ -31,9 +31,10 @@ def log_mel(audio: jax.Array, paddings: jax.Array) -> tuple[jax.Array, jax.Array
         Features [B, F, NUM_BINS] and paddings [B, F], float32, with F the `num_frames` of N samples.
     """
     frames = jnp.concatenate(_pieces(audio * (1 - paddings) * SAMPLE_SCALE), axis=-1)[..., :WINDOW_SIZE]
-    # Only back to the frame's beginning: its first sample comes after itself (HTK's way).
-    before = jnp.concatenate([frames[..., :1], frames[..., :-1]], axis=-1)
-    spectrum = jnp.fft.rfft((frames - PRE_EMPHASIS * before) * window(), FFT_SIZE)
+    # The window begins with 0: a frame's first sample counts as the one before the second, and no more. Without it, the
+    # spectrum has other phases, but the same energies.
+    emphasised = frames[..., 1:] - PRE_EMPHASIS * frames[..., :-1]
+    spectrum = jnp.fft.rfft(emphasised * window()[1:], FFT_SIZE)
     energies = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
     # In full precision, which is not the default on GPUs: a logarithm follows.
     energies = jnp.matmul(energies, mel_weights(), precision=jax.lax.Precision.HIGHEST)

@@ -59,9 +59,7 @@ def masks(
     """
     num_frames, num_bins = shape
     lengths = lengths[:, None]
-    longest = spec.max_time_share * lengths
-    # A product may round up to the number itself.
-    sizes = jnp.minimum(jnp.floor(uniforms.time_sizes * longest), jnp.floor(longest))
+    sizes = jnp.floor(uniforms.time_sizes * (spec.max_time_share * lengths))
     frames = _union(sizes, uniforms.time_starts, lengths, num_frames)
     sizes = jnp.floor(uniforms.frequency_sizes * spec.max_frequency_bins)
     return frames, _union(sizes, uniforms.frequency_starts, num_bins, num_bins)

@@ -17,8 +17,7 @@ from algoperf_librispeech.jax_deepspeech import DeepSpeechModel
 from algoperf_librispeech.jax_layers import Pass
 from algoperf_librispeech.jax_log_mel import log_mel
 from algoperf_librispeech.jax_spec_augment import spec_augment
-from algoperf_librispeech.log_mel import NUM_BINS
-from algoperf_librispeech.spec import BLANK
+from algoperf_librispeech.log_mel import FRAME_SIZE, NUM_BINS
 
 _ATTENTION_TYPES = {
     "query": ParameterType.ATTENTION_Q,
@@ -97,8 +96,8 @@ class JaxSpeech(JaxWorkload):
                 do, they never move.
 
         Raises:
-            ValueError: the inputs are no padded samples, there is no model state where there should be one or the other
-                way round, or statistics are to be updated in EVAL mode.
+            ValueError: the inputs are no padded samples, or too few for a frame; there is no model state where there
+                should be one, or the other way round; or statistics are to be updated in EVAL mode.
         """
         audio, paddings = augmented_and_preprocessed_input_batch["inputs"]
         self._check(audio, paddings, model_state)
@@ -118,9 +117,9 @@ class JaxSpeech(JaxWorkload):
         return output, new_state if moves else model_state
 
     def _check(self, audio: jax.Array, paddings: jax.Array, model_state: ModelAuxiliaryState) -> None:
-        if audio.ndim != 2 or audio.shape != paddings.shape:
+        if audio.ndim != 2 or audio.shape != paddings.shape or audio.shape[1] < FRAME_SIZE:
             raise ValueError(
-                f"{self.spec.name} needs samples and their paddings, both [B, N]; they have the shapes "
+                f"{self.spec.name} needs audio and paddings of the same shape [B, at least {FRAME_SIZE}], not "
                 f"{audio.shape} and {paddings.shape}."
             )
         if self._has_statistics and model_state is None:
@@ -179,11 +178,11 @@ class JaxSpeech(JaxWorkload):
         """
         output, _ = self.model_fn(params, batch, model_state, ForwardPassMode.EVAL, rng, update_batch_norm=False)
         losses, tokens = self._losses(batch["targets"], output, batch["weights"])
-        logits, paddings = output
         return {
             "losses": losses,
             "tokens": tokens,
-            "predictions": jnp.where(paddings > 0, BLANK, logits.argmax(axis=-1).astype(jnp.int32)),
+            # At padding all logits are 0, and the first one is that of the blank.
+            "predictions": output[0].argmax(axis=-1),
             "targets": batch["targets"][0],
             "weights": batch["weights"],
         }

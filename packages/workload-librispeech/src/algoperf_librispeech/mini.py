@@ -5,13 +5,13 @@ sentences that are evaluated are said in voices that training has not heard, and
 """
 
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from algoperf.data.preparation import Preparation
+from algoperf.data.preparation import DataError, Preparation
 from algoperf.data.tokenizer import TOKENIZER, Tokenizer, train_tokenizer
 from algoperf_librispeech.espeak import Line
 from algoperf_librispeech.flac import encode
@@ -88,12 +88,16 @@ def draw_sentences() -> list[Sentence]:
 
 
 def _utterances(split: str, lines: list[Line]) -> Iterator[Utterance]:
-    """The first of the lines that fit, as many as the split has."""
+    """The first of the lines that fit, as many as the split has. Raises DataError if too few do."""
+    fitting = ((line.text, samples) for line, samples in zip(lines, speak(lines)) if fits(line.text, len(samples)))
     number = 0
-    for line, samples in zip(lines, speak(lines)):
-        if number < SPLIT_SIZES[split] and fits(line.text, len(samples)):
-            yield Utterance(f"{split}-{number:04}", encode(samples), len(samples), line.text)
-            number += 1
+    for number, (text, samples) in enumerate(islice(fitting, SPLIT_SIZES[split]), start=1):
+        yield Utterance(f"{split}-{number:04}", encode(samples), len(samples), text)
+    if number < SPLIT_SIZES[split]:
+        raise DataError(
+            f"Of the sentences of the {split} split only {number} fit into a row, in place of {SPLIT_SIZES[split]}: "
+            "this voice is another one; install the version of espeakng-loader that this package asks for."
+        )
 
 
 def fits(text: str, num_samples: int, options: Utterances = OPTIONS) -> bool:

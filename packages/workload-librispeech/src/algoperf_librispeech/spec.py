@@ -178,7 +178,7 @@ _MINI = replace(
     _FULL,
     summary="A small Conformer that writes down short sentences of a synthetic voice.",
     scale=Scale.MINI,
-    target=_mini_target(0.25, 0.25),
+    target=_mini_target(0.2, 0.2),
     num_train_examples=4_000,
     num_eval_train_examples=256,
     num_validation_examples=700,
@@ -223,7 +223,7 @@ CONFORMER_LAYERNORM = CONFORMER.variant(
     "layernorm",
     summary="Conformer without the layer norms at the ends of blocks.",
     target=_target(0.09731, 0.05996),
-    mini_target=_mini_target(0.25, 0.25),
+    mini_target=_mini_target(0.22, 0.22),
     block_norm=False,
 )
 
@@ -244,7 +244,7 @@ _DEEPSPEECH_MINI = replace(
     _MINI,
     name="librispeech_deepspeech",
     summary="Small bidirectional LSTMs that write down short sentences of a synthetic voice.",
-    target=_mini_target(0.25, 0.25),
+    target=_mini_target(0.2, 0.2),
     step_hint=240,
     model=DeepSpeech(
         vocab_size=27,
@@ -304,7 +304,7 @@ DEEPSPEECH_NO_RESNET = DEEPSPEECH.variant(
     "no_resnet",
     summary="DeepSpeech without residual connections.",
     target=_target(0.131564, 0.079297),
-    mini_target=_mini_target(0.25, 0.25),
+    mini_target=_mini_target(0.2, 0.2),
     residual=False,
 )
 
@@ -315,7 +315,7 @@ DEEPSPEECH_NORM_AND_SPEC_AUG = replace(
         "norm_and_spec_aug",
         summary="DeepSpeech with layer norm in place of batch norm, and more of SpecAugment.",
         target=_target(0.14342, 0.090976),
-        mini_target=_mini_target(0.25, 0.25),
+        mini_target=_mini_target(0.37, 0.37),
         mini_model={
             "norm": "layer",
             "spec_augment": replace(_MINI.model.spec_augment, num_time_masks=3, num_frequency_masks=2),

@@ -35,6 +35,8 @@ _UTTERANCES = "utterances"
 _TRANSCRIPTS, _DROPPED, _SKIPPED = "transcripts.txt", "dropped.txt", "skipped.txt"
 _SAMPLES, _COUNTS = "samples.npy", "counts.npy"
 _TOKENS = "tokens"
+_REMEDY = "delete the folder of the prepared data and prepare it again"
+_OTHER_TOKENIZER = "if it was given, use another one or none, and else prepare the data again from its source"
 
 
 class UnfitTokenizer(DataError):
@@ -167,13 +169,13 @@ def write_tokens(folder: Path, tokenizer: Tokenizer, max_tokens: int) -> None:
         characters = [c for c in dict.fromkeys(texts[number]) if BLANK in tokenizer.encode([c])[0]]
         raise UnfitTokenizer(
             f"The transcript of {names[number]} has characters that the tokenizer does not know: "
-            f"{' '.join(map(repr, characters))}; use another tokenizer or none."
+            f"{' '.join(map(repr, characters))}; {_OTHER_TOKENIZER}."
         )
     longest = int(sentences.lengths.argmax())
     if sentences.lengths[longest] > max_tokens:
         raise UnfitTokenizer(
             f"The transcript of {names[longest]} has {sentences.lengths[longest]} tokens, its end included, and may "
-            f"have {max_tokens}; use another tokenizer or none."
+            f"have {max_tokens}; {_OTHER_TOKENIZER}."
         )
     save_sentences(folder / _TOKENS, [sentences])
 
@@ -227,12 +229,12 @@ class StoredUtterances:
             self.num_samples: np.ndarray = np.load(folder / _UTTERANCES / _SAMPLES)
             counts = np.load(folder / _UTTERANCES / _COUNTS)
         except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{folder} holds no finished split ({error}); prepare the data again.") from error
+            raise DataError(f"{folder} holds no finished split ({error}); {_REMEDY}.") from error
         self._sentences = StoredSentences.load(folder / _TOKENS)
         paths = shards_in(folder)
         sizes = {len(self.num_samples), len(self._sentences), int(counts.sum())}
         if len(counts) != len(paths) or len(sizes) != 1:
-            raise DataError(f"The files in {folder} are not those it was written with; prepare the data again.")
+            raise DataError(f"The files in {folder} are not those it was written with; {_REMEDY}.")
         self._audio = RecordShards(paths, counts)
 
     @classmethod

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import librosa
 import numpy as np
 
+from algoperf.data.preparation import DataError
 from algoperf.data.processors import num_processors
 from algoperf_librispeech import espeak
 from algoperf_librispeech.spec import SAMPLE_RATE
@@ -27,6 +27,9 @@ def speak(lines: Sequence[espeak.Line]) -> Iterator[np.ndarray]:
 
 def resampled(samples: np.ndarray, rate: int) -> np.ndarray:
     """Audio int16 [any number] of another sample rate at `SAMPLE_RATE`, int16."""
+    # Only who prepares mini data has it, and importing it takes seconds.
+    import librosa
+
     floats = librosa.resample(samples.astype(np.float32), orig_sr=rate, target_sr=SAMPLE_RATE, res_type="polyphase")
     return np.clip(np.rint(floats), -(2**15), 2**15 - 1).astype(np.int16)
 
@@ -36,7 +39,8 @@ def _speak(lines: Sequence[espeak.Line]) -> list[np.ndarray]:
     command = [sys.executable, "-m", espeak.__name__]
     done = subprocess.run(command, input=json.dumps(lines).encode(), capture_output=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"eSpeak failed: {done.stderr.decode().strip().splitlines()[-1]}")
+        reason = (done.stderr.decode().strip().splitlines() or ["it says nothing"])[-1]
+        raise DataError(f"eSpeak ended with {done.returncode} ({reason}); run the same command again.")
     audio, place, size = [], 0, np.dtype(np.int64).itemsize
     for _ in lines:
         (number,) = np.frombuffer(done.stdout, np.int64, 1, place)

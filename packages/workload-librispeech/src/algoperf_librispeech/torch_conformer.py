@@ -15,7 +15,7 @@ from algoperf.spec import ParameterType
 from algoperf_librispeech import torch_spec_augment
 from algoperf_librispeech.spec import Conformer
 from algoperf_librispeech.torch_layers import Dense, LayerNorm, MaskedBatchNorm, Subsampling, drop
-from algoperf_librispeech.torch_log_mel import LogMel
+from algoperf_librispeech.torch_log_mel import log_mel
 
 
 class FeedForward(nn.Module):
@@ -119,7 +119,6 @@ class ConformerModel(nn.Module):
     def __init__(self, config: Conformer) -> None:
         super().__init__()
         self.spec_augment = config.spec_augment
-        self.log_mel = LogMel()
         self.subsampling = Subsampling(config, "relu")
         self.blocks = nn.ModuleList(ConformerBlock(config) for _ in range(config.num_blocks))
         self.norm = LayerNorm(config.width)
@@ -127,7 +126,7 @@ class ConformerModel(nn.Module):
 
     def forward(self, audio: Tensor, paddings: Tensor, dropout_rate: float = 0.0) -> tuple[Tensor, Tensor]:
         """Maps audio and its paddings [B, N] to logits [B, T, vocab_size], zero where padded, and paddings [B, T]."""
-        features, paddings = self.log_mel(audio, paddings)
+        features, paddings = log_mel(audio, paddings)
         if self.training:
             uniforms = torch_spec_augment.draw(self.spec_augment, len(audio), audio.device)
             features = torch_spec_augment.hide(features, paddings, self.spec_augment, uniforms)

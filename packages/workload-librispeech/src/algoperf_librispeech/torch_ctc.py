@@ -34,11 +34,13 @@ def ctc_losses(labels: Padded, logits: Padded, mask: Tensor | None = None) -> tu
     # What does not count may be no number at all, and nothing times that is not 0. In its place is one frame of no
     # token, whose loss is a number.
     scores = scores.masked_fill(~counted[:, None, None], 0.0)
+    # PyTorch wants lengths on the host; both in one copy.
+    frames, tokens = torch.stack((torch.where(counted, num_frames, 1), torch.where(counted, num_tokens, 0))).cpu()
     losses = F.ctc_loss(
         F.log_softmax(scores, dim=-1).transpose(0, 1),
-        ids,
-        torch.where(counted, num_frames, 1),
-        torch.where(counted, num_tokens, 0),
+        ids.int(),
+        frames,
+        tokens,
         blank=BLANK,
         reduction="none",
     )

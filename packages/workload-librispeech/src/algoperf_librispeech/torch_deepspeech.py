@@ -15,7 +15,7 @@ from algoperf.backends.pytorch_layers import lecun_normal_
 from algoperf_librispeech import torch_spec_augment
 from algoperf_librispeech.spec import DeepSpeech
 from algoperf_librispeech.torch_layers import Dense, LayerNorm, MaskedBatchNorm, Subsampling, drop
-from algoperf_librispeech.torch_log_mel import LogMel
+from algoperf_librispeech.torch_log_mel import log_mel
 
 _ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh}
 
@@ -65,6 +65,8 @@ class Recurrent(_Layer):
 
     def packed(self, x: Tensor, lengths: Tensor) -> Tensor:
         """The LSTM of real frames, both directions at once."""
+        # A copied or converted model's weights lie apart, and cuDNN would gather them at each call.
+        self.lstm.flatten_parameters()
         sequences = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         y, _ = pad_packed_sequence(self.lstm(sequences)[0], batch_first=True, total_length=x.shape[1])
         return y
@@ -113,7 +115,6 @@ class DeepSpeechModel(nn.Module):
     def __init__(self, config: DeepSpeech) -> None:
         super().__init__()
         self.spec_augment = config.spec_augment
-        self.log_mel = LogMel()
         self.subsampling = Subsampling(config, config.activation)
         self.recurrent = nn.ModuleList(Recurrent(config) for _ in range(config.num_lstm_layers))
         self.feed_forward = nn.ModuleList(FeedForward(config) for _ in range(config.num_mlp_layers))
@@ -122,7 +123,7 @@ class DeepSpeechModel(nn.Module):
 
     def forward(self, audio: Tensor, paddings: Tensor, dropout_rate: float = 0.0) -> tuple[Tensor, Tensor]:
         """Maps audio and its paddings [B, N] to logits [B, T, vocab_size], zero where padded, and paddings [B, T]."""
-        features, paddings = self.log_mel(audio, paddings)
+        features, paddings = log_mel(audio, paddings)
         if self.training:
             uniforms = torch_spec_augment.draw(self.spec_augment, len(audio), audio.device)
             features = torch_spec_augment.hide(features, paddings, self.spec_augment, uniforms)

@@ -100,8 +100,8 @@ class MaskedBatchNorm(nn.Module):
         # Around the mean: the mean square less the square of the mean would lose digits.
         variance = _over_processes(((x - mean).square() * mask).sum(dim=(0, 1))) / count
         if self.moves_statistics:
-            self.running_mean.lerp_(mean.detach(), 1 - self.momentum)
-            self.running_var.lerp_(variance.detach(), 1 - self.momentum)
+            self.running_mean.lerp_(mean.detach().to(self.running_mean.dtype), 1 - self.momentum)
+            self.running_var.lerp_(variance.detach().to(self.running_var.dtype), 1 - self.momentum)
         return mean, variance
 
 

@@ -6,7 +6,8 @@ Needs the extra `records` of this package.
 import resource
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,24 @@ def write_shard(path: Path, records: Iterable[bytes], write_rest: Callable[[], N
         DataError: there is no room, or something else is wrong with the disk.
     """
     with writing(path) as temporary:
-        try:
+        with _disk_errors():
             writer = ArrayRecordWriter(str(temporary), _WRITER_OPTIONS)
-            for record in records:
+        for record in records:
+            with _disk_errors():
                 writer.write(record)
+        with _disk_errors():
             writer.close()
-        except RuntimeError as error:
-            # How the writer says, when it closes, that the disk is full.
-            raise OSError(error) from error
         if write_rest:
             write_rest()
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """What a writer says in a RuntimeError: that the disk is full, most likely when it closes."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(error) from error
 
 
 def shards_in(folder: Path) -> list[Path]:

@@ -14,7 +14,9 @@ def stream_tar_gz(path: Path) -> Iterator[tuple[str, bytes]]:
     """Name and contents of each file of a tar.gz, in its order. Raises DataError if it is damaged or truncated."""
     # Unzipped by gzip, which notices where a file breaks off; tarfile's own unzipping does not.
     with _named(path), gzip.open(path) as unzipped, tarfile.open(fileobj=unzipped, mode="r|") as tar:
-        for info in tar:
+        while info := tar.next():
+            # It keeps all that it has come by, and there are hundreds of thousands.
+            tar.members.clear()  # type: ignore[attr-defined]
             file = tar.extractfile(info)
             if file is not None:
                 yield info.name, file.read()

@@ -14,6 +14,7 @@ from algoperf.data.preparation import DataError
 from algoperf.data.ragged import runs
 
 MAX_VOCAB_SIZE = 2**16
+_REMEDY = "delete the folder of the prepared data and prepare it again"
 Sentence: TypeAlias = Sequence[int] | np.ndarray
 
 
@@ -42,12 +43,12 @@ class StoredSentences:
         try:
             ids, ends = (np.asarray(np.load(path, mmap_mode="r")) for path in files_of(folder))
         except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{folder} holds no sentences of tokens ({error}); {_remedy(folder)}.") from error
+            raise DataError(f"{folder} holds no sentences of tokens ({error}); {_REMEDY}.") from error
         typed = [(array.dtype.name, array.ndim) for array in (ids, ends)] == [("uint16", 1), ("int64", 1)]
         fitting = typed and len(ends) > 0 and (ends[0], ends[-1]) == (0, len(ids))
         sentences = cls(ids, ends)
         if not fitting or sentences.lengths.min(initial=1) < 1:
-            raise DataError(f"The files in {folder} do not belong together; {_remedy(folder)}.")
+            raise DataError(f"The files in {folder} do not belong together; {_REMEDY}.")
         return sentences
 
     def __len__(self) -> int:
@@ -112,7 +113,3 @@ def _write(path: Path, dtype: type[np.generic], size: int, arrays: Iterator[np.n
 def _write_header(file: BinaryIO, dtype: np.dtype[np.generic], size: int) -> None:
     description = np.lib.format.dtype_to_descr(dtype)
     np.lib.format.write_array_header_1_0(file, {"descr": description, "fortran_order": False, "shape": (size,)})
-
-
-def _remedy(folder: Path) -> str:
-    return f"delete {folder.parent} and prepare the data again"

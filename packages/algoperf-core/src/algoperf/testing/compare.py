@@ -17,7 +17,8 @@ def leaves(tree: Any) -> Iterator[np.ndarray]:
 
 def main_array(tree: Any) -> np.ndarray:
     """The labels or logits themselves, where there may be a tuple of them and their paddings."""
-    return tree if isinstance(tree, np.ndarray) else main_array(tree[0])
+    array: np.ndarray = tree if isinstance(tree, np.ndarray) else tree[0]
+    return array
 
 
 def with_main_array(tree: Any, array: np.ndarray) -> Any:

@@ -23,10 +23,12 @@ class SpecTests(StandardTests):
     Attributes:
         workload_name: name of the entry point.
         min_mini_examples: validation and test examples that metrics at mini scale need to be of any use.
+        mini_metric: what the mini target is in terms of, where that is not the full one's metric.
     """
 
     workload_name: str
     min_mini_examples: int = 600
+    mini_metric: str | None = None
 
     @pytest.fixture
     def spec(self) -> WorkloadSpec:
@@ -43,12 +45,13 @@ class SpecTests(StandardTests):
 
     @SCALES
     def test_there_are_both_scales(self, spec: WorkloadSpec, scale: Scale) -> None:
-        """A scale is missing, or the mini spec has another name or base than the full one, or another goal."""
+        """A scale is missing, or the mini spec has another name, base or target metric than the full one."""
         scaled = spec.at(scale)
         assert scaled.scale is scale
         assert (scaled.name, scaled.base) == (spec.name, spec.base)
-        # The metrics may differ: there is one that only makes sense beside published results, at full scale.
         assert scaled.target.goal == spec.target.goal
+        metric = self.mini_metric if scale is Scale.MINI and self.mini_metric else spec.target.metric
+        assert scaled.target.metric == metric
 
     @SCALES
     def test_budgets_hold_evaluations(self, spec: WorkloadSpec, scale: Scale) -> None:
