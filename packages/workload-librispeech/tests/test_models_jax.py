@@ -211,3 +211,15 @@ def test_initial_values(name: str) -> None:
     assert len(firsts) == sum(key.endswith("kernel") for key in arrays)
     for key, array in flatten_dict(state, sep="/").items():
         assert (array == float(key.endswith("var"))).all()
+
+
+@every_model
+def test_parameters_of_a_shorter_type_are_computed_in_it(name: str) -> None:
+    case = case_of(name)
+    short = jax.tree.map(lambda array: array.astype(jnp.bfloat16), case.params)
+    for mode in (TRAIN, EVAL):
+        (logits, _), state = case.workload.model_fn(short, BATCH, case.state, mode, jax.random.key(0), mode is TRAIN)
+        assert jnp.isfinite(logits).all()
+        # What a step returns has the types that it was given.
+        new, old = (jax.tree.map(lambda array: array.dtype.name, tree) for tree in (state, case.state))
+        assert new == old

@@ -231,7 +231,7 @@ CONFORMER_GELU = CONFORMER.variant(
     "gelu",
     summary="Conformer with GELU in place of SiLU.",
     target=_target(0.094114, 0.056629),
-    mini_target=_mini_target(0.25, 0.25),
+    mini_target=_mini_target(0.22, 0.22),
     activation="gelu",
 )
 
