@@ -31,7 +31,7 @@ def log_mel(audio: Tensor, paddings: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         [B, F, NUM_BINS], and paddings [B, F].
     """
-    emphasis, weights, mean, deviation = _constants(audio.device)
+    emphasis, weights, mean, deviation = (constant.to(audio.dtype) for constant in _constants(audio.device))
     with torch.autocast(audio.device.type, enabled=False):
         x = audio * (1 - paddings) * SAMPLE_SCALE
         # Once for all frames, which overlap. A frame's last sample is not used.
