@@ -215,7 +215,7 @@ CONFORMER_ATTENTION_TEMPERATURE = CONFORMER.variant(
     "attention_temperature",
     summary="Conformer whose attention gives 1.6 times as much.",
     target=_target(0.109977, 0.068065),
-    mini_target=_mini_target(0.25, 0.25),
+    mini_target=_mini_target(0.37, 0.38),
     attention_temperature=1.6,
 )
 
