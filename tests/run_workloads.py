@@ -12,6 +12,7 @@ from algoperf.spec import Framework, Scale, Split
 # DeepSpeech is evaluated by what evaluates the Conformer; that steps of both do not depend on devices, their package
 # tests. OGBG packs other graphs into a batch where there are more devices, so its training is another there.
 STEPS = {
+    "criteo1tb": 3,
     "ogbg": 0,
     "imagenet_resnet": 3,
     "imagenet_vit": 3,

@@ -14,6 +14,8 @@ TABLE = [
     # Out of order on purpose: the parts say where they belong.
     WeightRow("value", "kv", DENSE_AXES, HEADS, part=1, parts=2),
     WeightRow("key", "kv", DENSE_AXES, HEADS, part=0, parts=2),
+    WeightRow("table", "chunk_1", part=1, parts=2, whole="jax"),
+    WeightRow("table", "chunk_0", part=0, parts=2, whole="jax"),
 ]
 SHAPES = {
     "conv/kernel": (3, 5, 2, 4),
@@ -24,6 +26,7 @@ SHAPES = {
     "dense/bias": (7,),
     "key": HEADS[0],
     "value": HEADS[0],
+    "table": (4, 3),
 }
 
 
@@ -42,11 +45,15 @@ def test_layouts_are_those_of_pytorch(arrays):
         "fc.weight": (7, 4),
         "fc.bias": (7,),
         "kv": (12, 6),
+        "chunk_1": (2, 3),
+        "chunk_0": (2, 3),
     }
     assert turned["features.0.weight"][3, 1, 2, 4] == arrays["conv/kernel"][2, 4, 1, 3]
     np.testing.assert_array_equal(turned["fc.weight"], arrays["dense/kernel"].T)
     np.testing.assert_array_equal(turned["kv"][:6], arrays["key"].reshape(6, 6).T)
     np.testing.assert_array_equal(turned["kv"][6:], arrays["value"].reshape(6, 6).T)
+    np.testing.assert_array_equal(turned["chunk_0"], arrays["table"][:2])
+    np.testing.assert_array_equal(turned["chunk_1"], arrays["table"][2:])
     assert all(array.flags.c_contiguous for array in turned.values())
 
 

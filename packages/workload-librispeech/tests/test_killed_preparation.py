@@ -1,12 +1,6 @@
 """Preparation that is killed, interrupted, or for which there is no room: it goes on with what is finished."""
 
 import errno
-import os
-import pickle
-import random
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -14,34 +8,11 @@ from speech_files import LibriSpeech, contents_of, job, write_tokenizer
 
 from algoperf.data import DataError
 from algoperf.data.tokenizer import TOKENIZER
+from algoperf.testing.killed_preparation import failed_runs, interrupt_at, killed_runs, places
 from algoperf_librispeech import subsets
 from algoperf_librispeech.prepare import GIVEN_TOKENIZER, prepare_files
 from algoperf_librispeech.published import PUBLISHED
 from algoperf_librispeech.store import read_part
-
-# Dies before it opens, renames or removes something in the folder for the n-th time.
-_KILLED = """
-import os, pickle, signal, sys
-from pathlib import Path
-from algoperf.data.preparation import Preparation
-from algoperf_librispeech import prepare, subsets
-
-folder, source, published, left = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]).read_bytes(), int(sys.argv[4])
-job = Preparation(folder=folder, source=source, report=print)
-subsets._PART = 5
-
-events = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir"}
-
-def count(event, arguments):
-    global left
-    if event in events and str(arguments[0]).startswith(str(folder)):
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-sys.addaudithook(count)
-prepare.prepare_files(job, pickle.loads(published))
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -67,13 +38,13 @@ def prepared(speech, folder):
 
 def parts(folder):
     """The finished parts, by their place on disk."""
-    return {path: path.stat().st_ino for path in folder.glob("*/[!.]*.arrayrecord")}
+    return places(folder.glob("*/[!.]*.arrayrecord"))
 
 
 def finished(folder):
     """What no later run makes again, by its place on disk."""
     others = (path for name in ("utterances", "tokens") for path in folder.glob(f"*/{name}/*"))
-    return parts(folder) | {path: path.stat().st_ino for path in others}
+    return parts(folder) | places(others)
 
 
 def keeps(folder, before):
@@ -83,52 +54,35 @@ def keeps(folder, before):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_preparation_that_is_killed_again_and_again_comes_to_the_same(speech, straight, tmp_path, seed):
-    description = tmp_path / "published.pickle"
-    description.write_bytes(pickle.dumps(speech.published))
-    folder, rng, kills = tmp_path / "killed", random.Random(seed), 0
-    folder.mkdir()
-    command = [sys.executable, "-c", _KILLED, str(folder), str(speech.folder), str(description)]
-    while True:
-        before = finished(folder)
-        result = subprocess.run([*command, str(rng.randint(30, 110))], capture_output=True, text=True, check=False)
+    folder, kills = tmp_path / "killed", 0
+    runs = killed_runs(
+        prepare_files,
+        job(folder, speech.folder),
+        speech.published,
+        settings={"algoperf_librispeech.subsets:_PART": 5},
+        seed=seed,
+        operations=(30, 110),
+    )
+    before = finished(folder)
+    for _ in runs:
         assert keeps(folder, before)
-        if result.returncode != -signal.SIGKILL:
-            break
+        before = finished(folder)
         kills += 1
-    assert result.returncode == 0, result.stderr
+    assert keeps(folder, before)
     assert kills >= 4
     assert contents_of(folder) == straight
-
-
-def failing_at(monkeypatch, number, error):
-    """Makes the `number`-th time that something is put on disk fail."""
-    calls, fsync = 0, os.fsync
-
-    def call(descriptor):
-        nonlocal calls
-        calls += 1
-        if calls == number:
-            raise error
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", call)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
 def test_a_preparation_that_fails_anywhere_leaves_what_is_finished(speech, straight, tmp_path, monkeypatch, error):
     folder, said = tmp_path / "failed", []
-    while True:
-        before = finished(folder)
-        with monkeypatch.context() as patch:
-            # The more is done, the later the next one.
-            failing_at(patch, 11, error)
-            try:
-                prepare_files(job(folder, speech.folder), speech.published)
-                break
-            except (KeyboardInterrupt, DataError) as failure:
-                said.append(str(failure))
+    before = finished(folder)
+    for line in failed_runs(lambda: prepared(speech, folder), monkeypatch, 11, error):
+        said.append(line)
         assert not list(folder.rglob(".*.tmp"))
         assert keeps(folder, before)
+        before = finished(folder)
+    assert keeps(folder, before)
     assert len(said) > 5
     if isinstance(error, OSError):
         assert all("cannot be written ([Errno 28] No space left on device); mend that" in line for line in said)
@@ -136,14 +90,7 @@ def test_a_preparation_that_fails_anywhere_leaves_what_is_finished(speech, strai
 
 
 def interrupted_at(speech, folder, what):
-    """Prepares until a line is reported that begins like this."""
-
-    def report(line):
-        if line.startswith(what):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        prepare_files(job(folder, speech.folder, report), speech.published)
+    interrupt_at(lambda report: prepare_files(job(folder, speech.folder, report), speech.published), what)
 
 
 @pytest.mark.parametrize("moment", ["train-clean-100: 10 of", "train-other-500: 10 of", "test-clean: 5 of"])

@@ -1,49 +1,21 @@
 """Preparation that is killed, interrupted, or for which there is no room: it goes on with what is finished."""
 
 import errno
-import os
-import pickle
-import random
-import signal
-import subprocess
-import sys
 
 import pytest
 from wmt_files import contents_of, files_in, job, write_tokenizer
 
-from algoperf.data import DataError
 from algoperf.data.tokenizer import TOKENIZER
+from algoperf.testing.killed_preparation import failed_runs, interrupt_at, killed_runs, places
 from algoperf_wmt import prepare
 from algoperf_wmt.prepare import GIVEN_TOKENIZER, prepare_files
 
-# Dies before it opens, renames or removes something in the folder for the n-th time.
-_KILLED = """
-import os, pickle, signal, sys
-from pathlib import Path
-from algoperf.data.preparation import Preparation
-from algoperf_wmt import prepare
-
-folder, source, published, left = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]).read_bytes(), int(sys.argv[4])
-job = Preparation(folder=folder, source=source, report=print)
-prepare._PART, prepare._BATCH = 25, 10
-
-events = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir"}
-
-def count(event, arguments):
-    global left
-    if event in events and str(arguments[0]).startswith(str(folder)):
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-sys.addaudithook(count)
-prepare.prepare_files(job, pickle.loads(published))
-"""
+SETTINGS = {"algoperf_wmt.prepare:_PART": 25, "algoperf_wmt.prepare:_BATCH": 10}
 
 
 def finished(folder):
     """What no later run makes again, by its place on disk."""
-    return {path: path.stat().st_ino for path in files_in(folder) if ".tmp" not in str(path)}
+    return places(path for path in files_in(folder) if ".tmp" not in str(path))
 
 
 def keeps(folder, before):
@@ -53,52 +25,35 @@ def keeps(folder, before):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_preparation_that_is_killed_again_and_again_comes_to_the_same(wmt, straight, tmp_path, seed):
-    description = tmp_path / "published.pickle"
-    description.write_bytes(pickle.dumps(wmt.published))
-    folder, rng, kills = tmp_path / "killed", random.Random(seed), 0
-    folder.mkdir()
-    command = [sys.executable, "-c", _KILLED, str(folder), str(wmt.folder), str(description)]
-    while True:
-        before = finished(folder)
-        result = subprocess.run([*command, str(rng.randint(30, 120))], capture_output=True, text=True, check=False)
+    folder, kills = tmp_path / "killed", 0
+    runs = killed_runs(
+        prepare_files,
+        job(folder, wmt.folder),
+        wmt.published,
+        settings=SETTINGS,
+        seed=seed,
+        operations=(30, 120),
+    )
+    before = finished(folder)
+    for _ in runs:
         assert keeps(folder, before)
-        if result.returncode != -signal.SIGKILL:
-            break
+        before = finished(folder)
         kills += 1
-    assert result.returncode == 0, result.stderr
+    assert keeps(folder, before)
     assert kills >= 4
     assert contents_of(folder) == straight
-
-
-def failing_at(monkeypatch, number, error):
-    """Makes the `number`-th time that something is put on disk fail."""
-    calls, fsync = 0, os.fsync
-
-    def call(descriptor):
-        nonlocal calls
-        calls += 1
-        if calls == number:
-            raise error
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", call)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
 def test_a_preparation_that_fails_anywhere_leaves_what_is_finished(wmt, straight, tmp_path, monkeypatch, error):
     folder, said = tmp_path / "failed", []
-    while True:
-        before = finished(folder)
-        with monkeypatch.context() as patch:
-            # The more is done, the later the next one.
-            failing_at(patch, 11, error)
-            try:
-                prepare_files(job(folder, wmt.folder), wmt.published)
-                break
-            except (KeyboardInterrupt, DataError) as failure:
-                said.append(str(failure))
+    before = finished(folder)
+    for line in failed_runs(lambda: prepare_files(job(folder, wmt.folder), wmt.published), monkeypatch, 11, error):
+        said.append(line)
         assert not list(folder.rglob(".*"))
         assert keeps(folder, before)
+        before = finished(folder)
+    assert keeps(folder, before)
     assert len(said) > 5
     if isinstance(error, OSError):
         assert all("cannot be written ([Errno 28] No space left on device); mend that" in line for line in said)
@@ -106,14 +61,7 @@ def test_a_preparation_that_fails_anywhere_leaves_what_is_finished(wmt, straight
 
 
 def interrupted_at(wmt, folder, what):
-    """Prepares until a line is reported that begins like this."""
-
-    def report(line):
-        if line.startswith(what):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        prepare_files(job(folder, wmt.folder, report), wmt.published)
+    interrupt_at(lambda report: prepare_files(job(folder, wmt.folder, report), wmt.published), what)
 
 
 @pytest.mark.parametrize("moment", ["test: 14 of 14", "train: 65 of 114", "Writing the train"])

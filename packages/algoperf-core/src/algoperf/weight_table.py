@@ -5,7 +5,7 @@ state dict.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -15,16 +15,17 @@ DENSE_AXES = (1, 0)
 
 
 class WeightRow(NamedTuple):
-    """One JAX array, and where it is in PyTorch.
+    """One array of JAX and the one of PyTorch that holds the same; one of the two may hold more besides.
 
     Attributes:
-        jax: its path.
-        torch: the name of the PyTorch array that holds it.
+        jax: the path of JAX's array.
+        torch: the name of PyTorch's array.
         axes: PyTorch's axes, as JAX's; None where they are the same.
         shapes: JAX's shape and the one that it is brought to before its axes are exchanged, where the two differ (an
             axis that counts the heads of attention).
-        part: which part of the PyTorch array, along its first axis.
-        parts: how many JAX arrays it holds.
+        part: which part of the array that is divided, along its first axis.
+        parts: how many arrays of the other framework it holds.
+        whole: which framework has the array that is divided.
     """
 
     jax: str
@@ -33,6 +34,7 @@ class WeightRow(NamedTuple):
     shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     part: int = 0
     parts: int = 1
+    whole: Literal["jax", "torch"] = "torch"
 
 
 def dense_rows(jax: str, torch: str, axes: tuple[int, ...] = DENSE_AXES) -> list[WeightRow]:
@@ -48,24 +50,33 @@ def norm_rows(jax: str, torch: str) -> list[WeightRow]:
 def to_torch(table: Sequence[WeightRow], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """PyTorch's arrays by name, from JAX's by path. Raises ValueError if they are not the table's."""
     _check_names(arrays, {row.jax for row in table})
-    pieces: dict[str, list[np.ndarray]] = {}
-    for row in sorted(table, key=lambda row: row.part):
-        array = arrays[row.jax] if row.shapes is None else arrays[row.jax].reshape(row.shapes[1])
-        pieces.setdefault(row.torch, []).append(array if row.axes is None else array.transpose(row.axes))
-    joined = {name: parts[0] if len(parts) == 1 else np.concatenate(parts) for name, parts in pieces.items()}
-    return {row.torch: np.ascontiguousarray(joined[row.torch]) for row in table}
+    pieces: dict[str, dict[int, np.ndarray]] = {row.torch: {} for row in table}
+    for row in table:
+        array = _part(arrays[row.jax], row) if row.whole == "jax" else arrays[row.jax]
+        array = array if row.shapes is None else array.reshape(row.shapes[1])
+        pieces[row.torch][row.part] = array if row.axes is None else array.transpose(row.axes)
+    return {name: _joined(parts) for name, parts in pieces.items()}
 
 
 def to_jax(table: Sequence[WeightRow], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """JAX's arrays by path, from PyTorch's by name. Raises ValueError if they are not the table's."""
     _check_names(arrays, {row.torch for row in table})
-    turned = {}
+    pieces: dict[str, dict[int, np.ndarray]] = {row.jax: {} for row in table}
     for row in table:
-        array = arrays[row.torch] if row.parts == 1 else np.split(arrays[row.torch], row.parts)[row.part]
+        array = _part(arrays[row.torch], row) if row.whole == "torch" else arrays[row.torch]
         # Sorting the axes' order undoes it.
         array = array if row.axes is None else array.transpose(np.argsort(row.axes))
-        turned[row.jax] = np.ascontiguousarray(array if row.shapes is None else array.reshape(row.shapes[0]))
-    return turned
+        pieces[row.jax][row.part] = array if row.shapes is None else array.reshape(row.shapes[0])
+    return {name: _joined(parts) for name, parts in pieces.items()}
+
+
+def _part(array: np.ndarray, row: WeightRow) -> np.ndarray:
+    return array if row.parts == 1 else np.split(array, row.parts)[row.part]
+
+
+def _joined(parts: Mapping[int, np.ndarray]) -> np.ndarray:
+    in_order = [parts[number] for number in sorted(parts)]
+    return np.ascontiguousarray(in_order[0] if len(in_order) == 1 else np.concatenate(in_order))
 
 
 def _check_names(arrays: Mapping[str, np.ndarray], expected: set[str]) -> None:

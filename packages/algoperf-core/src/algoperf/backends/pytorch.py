@@ -145,7 +145,8 @@ class TorchBackend(Backend):
 
     def to_host(self, output: Any) -> Any:
         """Copies tensors to the host."""
-        return pytree.tree_map(lambda tensor: tensor.detach().cpu().numpy(), output)
+        # Also those that are there: small ones that are kept, between large ones that are not, scatter the heap.
+        return pytree.tree_map(lambda tensor: tensor.detach().cpu().numpy().copy(), output)
 
     def all_finite(self, params: nn.Module) -> bool:
         """Whether every parameter is a finite number."""

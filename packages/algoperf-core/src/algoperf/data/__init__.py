@@ -6,12 +6,13 @@ exactly where it was. grain runs the function in the background (`Batches`, `Inp
 """
 
 from algoperf.data.batches import Batches, Dataset, Shards, array_batches
-from algoperf.data.order import ShuffledOrder, fixed_subset
+from algoperf.data.order import BlockShuffledOrder, ShuffledOrder, fixed_subset
 from algoperf.data.padding import pad_batch
 from algoperf.data.preparation import DataError
 
 __all__ = [
     "Batches",
+    "BlockShuffledOrder",
     "DataError",
     "Dataset",
     "Shards",

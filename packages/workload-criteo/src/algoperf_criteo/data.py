@@ -1,0 +1,108 @@
+"""The data pipeline of Criteo: stored rows to batches. Numpy only.
+
+What is stored is what a model takes, so that making a batch is one copy of its rows out of memory-mapped files.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from algoperf.data import (
+    Batches,
+    BlockShuffledOrder,
+    DataError,
+    Dataset,
+    Shards,
+    array_batches,
+    fixed_subset,
+)
+from algoperf.data.batches import Batch
+from algoperf.spec import Split, WorkloadSpec
+from algoperf_criteo.spec import NUM_COLUMNS, Shuffling
+from algoperf_criteo.store import StoredRows, training_folders
+
+
+class Rows:
+    """Stored rows, laid end to end.
+
+    Args:
+        parts: at least one.
+    """
+
+    def __init__(self, parts: Sequence[StoredRows]) -> None:
+        self._parts = parts
+        self._ends = np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def take(self, indices: np.ndarray) -> Batch:
+        """Rows in the order of `indices` [B]: `inputs`, float32 [B, 39], and `targets`, float32 [B, 1]."""
+        inputs = np.empty((len(indices), NUM_COLUMNS), np.float32)
+        targets = np.empty((len(indices), 1), np.float32)
+        owners = np.searchsorted(self._ends, indices, side="right").astype(np.uint8)
+        for number in np.unique(owners).tolist():
+            places = np.flatnonzero(owners == number)
+            part = self._parts[number]
+            rows = indices[places] - (self._ends[number] - len(part))
+            # Not part.inputs[rows], which takes longer.
+            inputs[places] = part.inputs.take(rows, axis=0)
+            targets[places, 0] = part.labels.take(rows)
+        return {"inputs": inputs, "targets": targets}
+
+
+class CriteoDataset(Dataset):
+    """The rows of the click logs, or of the mini data.
+
+    A batch is `inputs`, float32 [B, 39] (13 logarithms of integers, 26 ids of categories), and `targets`, float32
+    [B, 1], 0 or 1; evaluation batches also have `weights`, float32 [B, 1].
+    """
+
+    def __init__(self, spec: WorkloadSpec, splits: Mapping[Split, Rows]) -> None:
+        self._spec = spec
+        self._shuffling: Shuffling = spec.dataset.options
+        self._splits = splits
+
+    def train(self, global_batch_size: int, shards: Shards, seed: int) -> Batches:
+        """Endless shuffled batches; the local shards' part of each global batch."""
+        rows = self._splits[Split.TRAIN]
+        order = BlockShuffledOrder(len(rows), seed, self._shuffling.block, self._shuffling.window)
+        part = shards.slices(global_batch_size)
+
+        def read(position: int) -> tuple[Batch, int]:
+            return rows.take(order.take(position, global_batch_size)[part]), position + global_batch_size
+
+        return Batches(read)
+
+    def evaluation(self, split: Split, global_batch_size: int, shards: Shards) -> Batches:
+        """Each row of a split once, in stored order. What is looked at of the training rows is whole blocks."""
+        if split is not Split.EVAL_TRAIN:
+            rows = self._splits[split]
+            return array_batches(lambda indices, _: rows.take(indices), len(rows), global_batch_size, shards)
+        rows, block = self._splits[Split.TRAIN], self._shuffling.block
+        number = self._spec.num_examples(split)
+        blocks = fixed_subset(len(rows) // block, -(-number // block))
+
+        def load(indices: np.ndarray, _: np.ndarray) -> Batch:
+            return rows.take(blocks[indices // block] * block + indices % block)
+
+        return array_batches(load, number, global_batch_size, shards)
+
+    def num_stored(self, split: Split) -> int:
+        """How many rows the stored split has."""
+        return len(self._splits[Split.TRAIN if split is Split.EVAL_TRAIN else split])
+
+
+def open_dataset(spec: WorkloadSpec, folder: Path) -> CriteoDataset:
+    """Opens prepared data. Raises DataError if a split has not as many rows as the workload says."""
+    parts = {Split.TRAIN: training_folders(folder)}
+    parts |= {split: [folder / split.value] for split in (Split.VALIDATION, Split.TEST)}
+    splits = {split: Rows([StoredRows.load(part) for part in folders]) for split, folders in parts.items()}
+    for split, rows in splits.items():
+        if len(rows) != spec.num_examples(split):
+            raise DataError(
+                f"The {split} split in {folder} has {len(rows)} rows instead of {spec.num_examples(split)}; "
+                f"delete {folder} and prepare the data again."
+            )
+    return CriteoDataset(spec, splits)

@@ -1,0 +1,10 @@
+import pytest
+from mini_training import WORKLOADS, check_that_nadamw_reaches_the_target
+
+from algoperf.spec import Framework
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+@pytest.mark.timeout(900)
+def test_nadamw_reaches_the_target(workload, data_dir, tmp_path):
+    check_that_nadamw_reaches_the_target(workload, Framework.JAX, data_dir, tmp_path)
