@@ -1,7 +1,7 @@
 """Evaluates ten million rows of Criteo, as the harness does, in memory that does not grow. Prints JSON.
 
-Made-up rows lie in memory-mapped files of `rows_mib`. The model and its batches of 8,192 rows are those of mini scale, so
-that what is measured is the loop. `peak_first_tenth_mib` is the largest memory of the process, without the pages of
+Made-up rows lie in memory-mapped files of `rows_mib`. The model and its batches of 8,192 rows are those of mini scale,
+so that what is measured is the loop. `peak_first_tenth_mib` is the largest memory of the process, without the pages of
 files, until a tenth of the time was over, `peak_mib` that of the whole evaluation.
 """
 

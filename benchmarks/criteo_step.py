@@ -56,13 +56,14 @@ def write_plainly(framework: Framework) -> None:
         import torch
 
         from algoperf_criteo import torch_model
+        from algoperf_criteo.spec import NUM_CHUNKS
 
         def products(features):
             first, second = torch.triu_indices(features.shape[1], features.shape[1])
             return torch.bmm(features, features.transpose(1, 2))[:, first, second]
 
         def embed(self, ids):
-            chunks = [self.get_parameter(f"embedding_chunk_{i}") for i in range(torch_model.NUM_CHUNKS)]
+            chunks = [self.get_parameter(f"embedding_chunk_{i}") for i in range(NUM_CHUNKS)]
             return torch.cat(chunks)[ids.long()]
 
         torch_model.dot_products = products

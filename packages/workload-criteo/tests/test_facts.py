@@ -55,6 +55,8 @@ def test_embeddings_begin_as_published():
 
 
 def test_models_that_cannot_be_built_are_refused():
+    with pytest.raises(ValueError, match="A table of 65538 rows cannot be divided into 4 equal parts"):
+        Dlrm(vocab_size=65_538)
     with pytest.raises(ValueError, match="interaction is 'dot' or 'residual', not 'sum'"):
         Dlrm(interaction="sum")
     with pytest.raises(ValueError, match="the bottom MLP ends with 64, embeddings have 128"):

@@ -74,14 +74,17 @@ class NAdamW(torch.optim.Optimizer):
         torch._foreach_lerp_(mu, grads, 1 - b1)
         torch._foreach_mul_(nu, b2)
         torch._foreach_addcmul_(nu, grads, grads, 1 - b2)
-        # The momentum as it will be if the next gradient is this one again.
-        ahead = torch._foreach_lerp(mu, grads, 1 - b1)
-        denominators = torch._foreach_sqrt(nu)
-        torch._foreach_div_(denominators, [(1 - b2 ** state["step"]) ** 0.5 for state in states])
-        torch._foreach_add_(denominators, group["eps"])
         torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
-        step_sizes = [-lr / (1 - b1 ** state["step"]) for state in states]
-        torch._foreach_addcdiv_(params, ahead, denominators, step_sizes)
+        # Corrections of the moments' bias are in the numbers, and the momentum as it will be if the next gradient is
+        # this one again is in two terms: each pass over all parameters that is saved is a tenth of an update.
+        corrections = [(1 - b2 ** state["step"]) ** 0.5 for state in states]
+        denominators = torch._foreach_sqrt(nu)
+        torch._foreach_add_(denominators, [group["eps"] * correction for correction in corrections])
+        step_sizes = [
+            -lr * correction / (1 - b1 ** state["step"]) for state, correction in zip(states, corrections, strict=True)
+        ]
+        torch._foreach_addcdiv_(params, mu, denominators, [b1 * size for size in step_sizes])
+        torch._foreach_addcdiv_(params, grads, denominators, [(1 - b1) * size for size in step_sizes])
 
     def _advance(self, param: torch.Tensor) -> dict[str, Any]:
         """The state of a parameter (moments, and the number of its updates), one step further."""
