@@ -122,7 +122,7 @@ _MINI = replace(
     num_test_examples=54_081,
     eval_batch_size=8_192,
     batch_size=256,
-    budgets={rules: Budget(max_runtime_s=60, eval_period_s=2) for rules in ("v0.6", "v1.0")},
+    budgets={rules: Budget(max_runtime_s=30, eval_period_s=1) for rules in ("v0.6", "v1.0")},
     step_hint=800,
     dataset=replace(
         _FULL.dataset,
