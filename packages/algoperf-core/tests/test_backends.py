@@ -7,6 +7,30 @@ from algoperf.spec import Framework
 from algoperf.testing.frameworks import require
 
 
+def test_jax_places_only_what_is_not_placed():
+    """A large model has no room for a second copy; a buffer that is there twice cannot be donated."""
+    require(Framework.JAX)
+    import jax
+    import jax.numpy as jnp
+
+    from algoperf.backends.jax import JaxBackend, replicated
+
+    place = JaxBackend().place_state
+    placed = jax.device_put(jnp.arange(4.0), replicated())
+    plain, key = jnp.arange(3.0), jax.random.key(0)
+    state = place({"params": placed, "average": placed, "plain": plain, "key": key, "name": "sgd"})
+    assert state["average"] is placed
+    assert state["name"] == "sgd"
+    arrays = [state[name] for name in ("params", "average", "plain")]
+    assert len({array.unsafe_buffer_pointer() for array in [*arrays, plain]}) == 4
+    assert all(array.sharding == replicated() for array in [*arrays, state["key"]])
+    np.testing.assert_array_equal(state["params"], placed)
+    np.testing.assert_array_equal(jax.random.key_data(state["key"]), jax.random.key_data(key))
+    # What a step does: everything goes into one call, and its buffers are used again.
+    step = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)
+    np.testing.assert_array_equal(step(arrays)[0], np.arange(4.0) + 1)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
 def test_pytorch_copies_to_the_host_also_on_the_host(dtype):
     """An output of an evaluation that is kept must not keep a part of the heap: ten million rows grew by 4 GB."""

@@ -20,7 +20,7 @@ def rows(number, seed=0):
     rng = random.Random(seed)
     return [
         [
-            rng.choices(["0", "1", "", "-1"], [30, 10, 1, 1])[0],
+            rng.choices(["0", "1"], [3, 1])[0],
             *(rng.choices(["", "-1", "-2", str(int(10 ** rng.uniform(0, 10)))], [20, 4, 2, 74])[0] for _ in range(13)),
             *(rng.choices(["", "-1", f"{rng.getrandbits(32):08x}"], [10, 1, 89])[0] for _ in range(26)),
         ]

@@ -139,6 +139,15 @@ def is_begun(path):
     return path.exists() and path.stat().st_size > 10**6
 
 
+def ignores_interrupts(process):
+    status = Path(f"/proc/{process.pid}/status")
+    if not status.exists():
+        # Not on Linux.
+        return True
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return bool(int(fields["SigIgn"], 16) >> (signal.SIGINT - 1) & 1)
+
+
 def stopped(logs, folder, stop):
     """Prepares in processes until a slow day is written to, then stops it; returns what it says at its end.
 
@@ -166,6 +175,10 @@ def stopped(logs, folder, stop):
             # The two, and the one that Python has for what they share.
             workers = psutil.Process(process.pid).children(recursive=True)
             assert len(workers) >= 2
+            # One that is still importing answers an interrupt itself.
+            while not all(map(ignores_interrupts, workers)):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
             stop(process.pid)
             assert process.wait(60) != 0
             _, alive = psutil.wait_procs(workers, 5)

@@ -100,6 +100,13 @@ def test_parameters_of_a_shorter_type_are_computed_in_it(name: str) -> None:
     for key, value in exact.items():
         assert loss[key].dtype == jnp.float32
         np.testing.assert_array_equal(loss[key], value)
+    # In such a type 2,064 and 2,065 are one number; as ids they are not. Larger embeddings, to see them in the logits.
+    shorter["embedding_table"] *= 128
+    found, of_others = (
+        workload.model_fn(shorter, {"inputs": batch["inputs"].at[:, 13:].set(id_)}, None, EVAL, None, False)[0]
+        for id_ in (2_064, 2_065)
+    )
+    assert (found != of_others).any()
 
 
 def test_a_model_state_is_refused(workload: CriteoJax, params: Any) -> None:

@@ -86,6 +86,16 @@ def test_parameters_of_a_shorter_type_are_computed_in_it(spec: Any) -> None:
     for key, value in exact.items():
         assert loss[key].dtype == torch.float32
         assert torch.equal(loss[key], value)
+    # In such a type 2,064 and 2,065 are one number; as ids they are not. Larger embeddings, to see them in the logits.
+    for name, parameter in shorter.named_parameters():
+        parameter.data.mul_(128 if name.startswith("embedding_chunk") else 1)
+    found, of_others = (
+        workload.model_fn(
+            shorter, {"inputs": batch["inputs"].index_fill(1, torch.arange(13, 39), id_)}, None, EVAL, None, False
+        )[0]
+        for id_ in (2_064, 2_065)
+    )
+    assert (found != of_others).any()
 
 
 def test_a_model_state_is_refused(workload: CriteoTorch, params: Any) -> None:

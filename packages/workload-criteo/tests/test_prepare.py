@@ -166,9 +166,9 @@ def test_a_day_of_another_size_is_refused(logs, tmp_path, alone, day, change):
 
 
 DAMAGES = {
-    "truncated": (lambda content: content[:-200], r"cannot be read beyond line \d+ \(Compressed file ended"),
-    "wrong checksum": (lambda content: content[:-6] + bytes(6), r"cannot be read beyond line \d+ \(CRC check failed"),
-    "no row": (lambda content: gzip.compress(gzip.decompress(content) + b"x\n"), "has 1 fields and should have 40"),
+    "truncated": (lambda content: content[:-200], r"cannot be read after line \d+ \(Compressed file ended"),
+    "wrong checksum": (lambda content: content[:-6] + bytes(6), r"cannot be read after line \d+ \(CRC check failed"),
+    "no row": (lambda content: gzip.compress(gzip.decompress(content) + b"x\n"), "has 1 field instead of 40"),
 }
 
 
@@ -197,7 +197,7 @@ def test_one_day_that_fails_stops_the_others(logs, tmp_path, monkeypatch):
     content = text(rows(50)) * 20_000
     (logs.folder / "day_1.gz").write_bytes(gzip.compress(content, 1))
     logs.published[1] = replace(logs.published[1], parts={"day_01": 1_000_000})
-    with pytest.raises(DataError, match=r"day_0\.gz has 1 fields"):
+    with pytest.raises(DataError, match=r"day_0\.gz has 1 field"):
         prepared(logs, tmp_path / "full")
     assert not files_in(tmp_path / "full")
 

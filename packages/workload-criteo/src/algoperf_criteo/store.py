@@ -54,7 +54,7 @@ def training_folder(folder: Path, number: int) -> Path:
 
 def training_folders(folder: Path) -> list[Path]:
     """The folders of the days of training, in the order of the rows."""
-    return sorted(folder.glob("day_*"))
+    return sorted(path for path in folder.glob("day_??") if path.is_dir())
 
 
 def write_rows(folder: Path, num_rows: int, blocks: Iterable[Block]) -> list[Path]:

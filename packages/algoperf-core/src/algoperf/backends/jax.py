@@ -70,17 +70,23 @@ class JaxBackend(Backend):
         """Nothing to do: in JAX, randomness is in the keys alone."""
 
     def place_state(self, state: Any) -> Any:
-        """Copies every array of `state` into its final sharding.
+        """`state` with every array in its final sharding and in a buffer of its own.
 
-        The initial state is made of plain arrays, which would cost the first step a compilation of its own; and
-        it may hold one buffer twice (an average that starts as the parameters), which cannot be donated.
+        A state of plain arrays would cost the first step a compilation of its own; and it may hold one buffer twice (an
+        average that starts as the parameters), which cannot be donated. Other arrays are left where they are: a large
+        model has no room for a second copy.
         """
+        taken: set[int] = set()
 
         def place(leaf: Any) -> Any:
             if not isinstance(leaf, jax.Array):
                 return leaf
-            keep = isinstance(leaf.sharding, NamedSharding) and leaf.sharding.mesh == mesh()
-            return jax.device_put(jnp.copy(leaf), leaf.sharding if keep else replicated())
+            is_placed = isinstance(leaf.sharding, NamedSharding) and leaf.sharding.mesh == mesh()
+            buffers = _buffers(leaf)
+            if is_placed and buffers and not buffers & taken:
+                taken.update(buffers)
+                return leaf
+            return jax.device_put(jnp.copy(leaf), leaf.sharding if is_placed else replicated())
 
         return jax.tree.map(place, state)
 
@@ -153,6 +159,13 @@ class JaxBackend(Backend):
         leaves = [jax.tree.structure(0)] * len(children)
         structure = PyTreeDef.from_node_data_and_children(default_registry, (cls, data), leaves)
         return structure.unflatten(children)
+
+
+def _buffers(array: jax.Array) -> set[int]:
+    """Where an array is in the memory of this process's devices; empty for typed random keys, which do not say it."""
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        return set()
+    return {shard.data.unsafe_buffer_pointer() for shard in array.addressable_shards}
 
 
 @jax.jit

@@ -52,7 +52,8 @@ class JaxDriver(Driver):
 
     def train(self, state: tuple[Any, Any], batches: Sequence[Any], rng: np.ndarray) -> Iterator[None]:
         """One compiled step per batch, which donates its state."""
-        params, model_state = state
+        # Other tests go on with this state.
+        params, model_state = jax.tree.map(jnp.copy, state)
         # Plain arrays, as an optimizer's `init` returns them.
         velocity = jax.tree.map(jnp.zeros_like, params)
         training = self.workload.backend.place_state((params, velocity, model_state))
