@@ -13,7 +13,7 @@ import numpy as np
 
 from algoperf.data import Batches, DataError, Dataset, Shards, ShuffledOrder, array_batches, fixed_subset
 from algoperf.data.batches import Batch
-from algoperf.data.processors import num_processors
+from algoperf.data.processors import PipelineThreads
 from algoperf.spec import Split, WorkloadSpec
 from algoperf_imagenet.dataset import Pictures
 from algoperf_imagenet.images import decode, evaluation_crop, picture_size, resize, training_crop
@@ -47,14 +47,13 @@ class ImagenetDataset(Dataset):
         self._spec = spec
         self._options: Pictures = spec.dataset.options
         self._splits = splits
-        self._num_threads = num_threads
-        self._pool: ThreadPoolExecutor | None = None
+        self._threads = PipelineThreads("pictures", num_threads)
 
     def train(self, global_batch_size: int, shards: Shards, seed: int) -> Batches:
         """Endless shuffled batches of augmented pictures; the local shards' part of each global batch."""
         images, options = self._splits[Split.TRAIN], self._options
         order = ShuffledOrder(len(images), seed)
-        pool = self._threads(shards)
+        pool = self._threads.pool(shards)
         part = shards.slices(global_batch_size)
 
         def load(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +82,7 @@ class ImagenetDataset(Dataset):
         images = self._splits[Split.TRAIN if split is Split.EVAL_TRAIN else split]
         number = self._spec.num_examples(split)
         chosen = fixed_subset(len(images), number) if split is Split.EVAL_TRAIN else np.arange(number)
-        pool = self._threads(shards)
+        pool = self._threads.pool(shards)
 
         def fill(i: int, jpeg: bytes, out: np.ndarray) -> None:
             height, width = picture_size(jpeg)
@@ -126,13 +125,6 @@ class ImagenetDataset(Dataset):
         # `list`, so that errors are raised.
         list(pool.map(work, range(0, len(indices), _CHUNK)))
         return pictures
-
-    def _threads(self, shards: Shards) -> ThreadPoolExecutor:
-        if self._pool is None:
-            # Processes that feed other shards may be on this machine too.
-            share = num_processors() * len(shards.local) // shards.total
-            self._pool = ThreadPoolExecutor(self._num_threads or max(1, share), thread_name_prefix="pictures")
-        return self._pool
 
 
 def augment(jpeg: bytes, options: Pictures, rng: np.random.Generator, out: np.ndarray) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from algoperf.data import Batches, DataError, Dataset, Shards, array_batches, fixed_subset
 from algoperf.data.batches import Batch
-from algoperf.data.processors import num_processors
+from algoperf.data.processors import PipelineThreads
 from algoperf.data.tokenizer import TOKENIZER, Tokenizer
 from algoperf.spec import Split, WorkloadSpec
 from algoperf_librispeech.spec import BLANK, Utterances
@@ -48,12 +48,11 @@ class LibriSpeechDataset(Dataset):
         self._options: Utterances = spec.dataset.options
         self._splits = splits
         self._tokenizer = tokenizer
-        self._num_threads = num_threads
-        self._pool: ThreadPoolExecutor | None = None
+        self._threads = PipelineThreads("audio", num_threads)
 
     def train(self, global_batch_size: int, shards: Shards, seed: int) -> Batches:
         """Endless shuffled batches; the local shards' part of each global batch."""
-        utterances, pool = self._splits[Split.TRAIN], self._threads(shards)
+        utterances, pool = self._splits[Split.TRAIN], self._threads.pool(shards)
 
         def load(numbers: np.ndarray, _: np.ndarray) -> Batch:
             return self._batch(utterances, numbers, pool)
@@ -62,7 +61,7 @@ class LibriSpeechDataset(Dataset):
 
     def evaluation(self, split: Split, global_batch_size: int, shards: Shards) -> Batches:
         """Each utterance of a split once, in stored order."""
-        utterances, pool = self._stored(split), self._threads(shards)
+        utterances, pool = self._stored(split), self._threads.pool(shards)
         number = self._spec.num_examples(split)
         chosen = fixed_subset(len(utterances), number) if split is Split.EVAL_TRAIN else np.arange(number)
 
@@ -95,13 +94,6 @@ class LibriSpeechDataset(Dataset):
         targets = np.full((len(numbers), self._options.max_tokens), BLANK, np.int32)
         targets[np.arange(targets.shape[1]) < utterances.num_tokens[numbers, None]] = utterances.tokens(numbers)
         return {"inputs": audio, "lengths": utterances.num_samples[numbers], "targets": targets}
-
-    def _threads(self, shards: Shards) -> ThreadPoolExecutor:
-        if self._pool is None:
-            # Processes that feed other shards may be on this machine too.
-            share = num_processors() * len(shards.local) // shards.total
-            self._pool = ThreadPoolExecutor(self._num_threads or max(1, share), thread_name_prefix="audio")
-        return self._pool
 
 
 def open_dataset(spec: WorkloadSpec, folder: Path) -> LibriSpeechDataset:
