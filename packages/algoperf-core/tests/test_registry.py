@@ -93,11 +93,11 @@ def test_a_workload_is_made_at_the_scale_and_under_the_rules_that_were_asked_for
 
 
 def test_a_submissions_search_space_is_beside_it(tmp_path, monkeypatch):
-    package = tmp_path / "installed_sgd"
+    package = tmp_path / "installed_with_a_space"
     package.mkdir()
     (package / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    spec = SubmissionSpec(name="sgd", summary="", package="installed_sgd")
+    spec = SubmissionSpec(name="sgd", summary="", package="installed_with_a_space")
     assert registry.search_space_path(spec) is None
     (package / "tuning_search_space.json").write_text("[]")
     assert registry.search_space_path(spec) == package / "tuning_search_space.json"
