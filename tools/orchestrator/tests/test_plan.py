@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from algoperf import registry
 from algoperf.spec import Framework, Scale, TuningRuleset
 from algoperf.study import trial_seed
 from algoperf_orchestrator import kept_rules
@@ -148,7 +149,8 @@ def test_an_experiment_grows() -> None:
         kept_rules.extend(first, make_plan(replace(ONE, rules="v1.0", workloads=("wmt",))).rules)
 
 
-def test_a_dry_run_prints_the_plan(cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_dry_run_prints_the_plan(cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "is_installed", lambda name: name not in ("criteo1tb", "fastmri"))
     command = ("full-suite", "--submission", "nadamw", "--framework", "jax", "--rules", "v0.6", "--dry-run")
     result = cli(*command, "--experiment", tmp_path / "none", "--json")
     assert result.code == 0, result.err
@@ -160,7 +162,7 @@ def test_a_dry_run_prints_the_plan(cli: Callable[..., Any], tmp_path: Path) -> N
     # 8 GPUs, 5 trials, 3 studies, and the budgets of v0.6.
     assert data["cost"]["at_most_hours"] == pytest.approx(8 * 15 * 305827 / 3600)
     assert data["cost"]["expected_hours"] is None
-    assert "criteo1tb" in data["not_installed"]
+    assert data["not_installed"] == ["criteo1tb", "fastmri"]
     assert not (tmp_path / "none").exists()
     text = cli(*command, "--experiment", tmp_path / "none").out
     assert "120 trials of nadamw: rules v0.6, external ruleset, 3 studies of 5 trials, seed 0." in text
