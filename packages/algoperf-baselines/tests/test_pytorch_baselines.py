@@ -82,6 +82,31 @@ def test_nadamw_takes_closures_and_leaves_parameters_without_gradient_alone() ->
     assert (unused == 1).all()
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (7, 5), (2, 3, 4), (0, 3)])
+def test_nadamw_in_blocks_is_nadamw_as_a_whole(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(block_size: int) -> torch.Tensor:
+        monkeypatch.setattr(nadamw, "BLOCK_SIZE", block_size)
+        generator = torch.Generator().manual_seed(0)
+        param = nn.Parameter(torch.randn(shape, generator=generator))
+        optimizer = nadamw.NAdamW([param], lr=0.1)
+        for _ in range(3):
+            param.grad = torch.randn(shape, generator=generator)
+            optimizer.step()
+        return param.detach()
+
+    whole = train(10**6)
+    for block_size in (1, 6, 11):
+        assert torch.equal(train(block_size), whole)
+
+
+def test_nadamw_takes_all_parameters_at_once_where_they_are_on_no_cpu() -> None:
+    param = nn.Parameter(torch.ones(3, device="meta"))
+    param.grad = torch.ones_like(param)
+    optimizer = nadamw.NAdamW([param], lr=0.1)
+    optimizer.step()
+    assert optimizer.state[param]["step"] == 1
+
+
 def test_schedule_is_linear_then_a_cosine() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
     hyperparameters = SimpleNamespace(warmup_factor=0.1)

@@ -8,6 +8,7 @@ import pytest
 
 from algoperf.data import BlockShuffledOrder, DataError, Shards
 from algoperf.spec import Scale, Split
+from algoperf_criteo import data
 from algoperf_criteo.data import CriteoDataset, Rows, open_dataset
 from algoperf_criteo.spec import CRITEO1TB, Shuffling
 from algoperf_criteo.store import StoredRows, training_folder, write_rows
@@ -42,8 +43,9 @@ def numbers_of(batch):
     return numbers
 
 
-@pytest.fixture
-def dataset():
+@pytest.fixture(params=[7, data.PIECE])
+def dataset(request, monkeypatch):
+    monkeypatch.setattr(data, "PIECE", request.param)
     spec = replace(
         CRITEO1TB.at(Scale.MINI),
         num_train_examples=200,
