@@ -185,7 +185,7 @@ _MINI = replace(
     num_test_examples=700,
     eval_batch_size=100,
     batch_size=32,
-    budgets={rules: Budget(max_runtime_s=180, eval_period_s=10) for rules in ("v0.6", "v1.0")},
+    budgets={rules: Budget(max_runtime_s=180, eval_period_s=15) for rules in ("v0.6", "v1.0")},
     step_hint=400,
     dropout_rate=0.0,
     dataset=replace(

@@ -133,7 +133,7 @@ _MINI = replace(
     num_test_examples=704,
     eval_batch_size=128,
     batch_size=24,
-    budgets={rules: Budget(max_runtime_s=180, eval_period_s=10) for rules in ("v0.6", "v1.0")},
+    budgets={rules: Budget(max_runtime_s=180, eval_period_s=15) for rules in ("v0.6", "v1.0")},
     step_hint=1_000,
     dataset=replace(
         _FULL.dataset,
