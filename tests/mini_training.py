@@ -15,6 +15,7 @@ from algoperf.testing.frameworks import require
 
 WORKLOADS = [
     "criteo1tb",
+    "fastmri",
     "imagenet_resnet",
     "imagenet_vit",
     "librispeech_conformer",

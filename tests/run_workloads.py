@@ -13,6 +13,7 @@ from algoperf.spec import Framework, Scale, Split
 # tests. OGBG packs other graphs into a batch where there are more devices, so its training is another there.
 STEPS = {
     "criteo1tb": 3,
+    "fastmri": 3,
     "ogbg": 0,
     "imagenet_resnet": 3,
     "imagenet_vit": 3,

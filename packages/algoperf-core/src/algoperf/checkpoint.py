@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,14 @@ class Checkpoints:
                 file.path.unlink()
         return _read(chosen.path, self._backend, template)
 
+    def load_some(self, template: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Those entries of the newest whole checkpoint of this process that `template` has; None if there is none.
+
+        Nothing is removed: for those who only look.
+        """
+        whole = next((file for file in self._files() if file.is_whole), None)
+        return None if whole is None else _read(whole.path, self._backend, template, only=template)
+
     def _files(self) -> list[_File]:
         """This process's files, newest first."""
         pattern = f"step_*.rank{self._backend.rank}.*.safetensors"
@@ -131,11 +139,17 @@ def _write(path: Path, backend: Backend, state: Mapping[str, Any]) -> None:
     _sync(path)
 
 
-def _read(path: Path, backend: Backend, template: Mapping[str, Any]) -> dict[str, Any]:
+def _read(
+    path: Path, backend: Backend, template: Mapping[str, Any], only: Collection[str] | None = None
+) -> dict[str, Any]:
+    """The state in a file, or `only` some entries of it."""
     with safe_open(path, framework="numpy") as file:
         header = json.loads(file.metadata()["algoperf"])
         arrays = [_as_dtype(file.get_tensor(str(i)), dtype, shape) for i, (dtype, shape) in enumerate(header["arrays"])]
-    state: dict[str, Any] = Decoder(backend, arrays).decode(header["tree"], dict(template))
+    tree = header["tree"]
+    if only is not None:
+        tree = tree | {"items": [[name, node] for name, node in tree["items"] if name in only]}
+    state: dict[str, Any] = Decoder(backend, arrays).decode(tree, dict(template))
     return state
 
 

@@ -214,6 +214,9 @@ class DatasetSpec:
         options: a frozen dataclass of what batches are like: their sizes, augmentation.
         on_device: per framework "package.module:function" `(batch) -> batch` that finishes a batch once it is on the
             devices; none for batches that are finished on the host.
+        pictures: "package.module:function" `(dataset, batch, logits) -> pictures of each example`, to look at: for each
+            example of a batch of an evaluation, in numpy, a list of `algoperf.data.pictures.Picture`. `logits` are
+            what a model made of it, or None. Empty where nothing can be looked at.
         recorded: prepared files whose SHA-256 every trial records by itself, as well as that of all data: per entry of
             the trial's metadata the file's name. For what others may have made differently, such as a tokenizer.
     """
@@ -226,6 +229,7 @@ class DatasetSpec:
     licence: str = ""
     options: Any = None
     on_device: Mapping[Framework, str] = field(default_factory=dict)
+    pictures: str = ""
     recorded: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -157,6 +157,7 @@ _FULL = WorkloadSpec(
         prepare="algoperf_librispeech.prepare:prepare_full",
         open="algoperf_librispeech.data:open_dataset",
         finalize="algoperf_librispeech.metrics:finalize",
+        pictures="algoperf_librispeech.pictures:pictures",
         source="LibriSpeech: the three training sets, both development sets for validation, test-clean for testing.",
         licence="CC BY 4.0",
         options=Utterances(),

@@ -45,7 +45,7 @@ def featurise(smiles: Sequence[str]) -> Molecules:
         ImportError: rdkit is not installed.
         ValueError: a molecule cannot be read.
     """
-    chem = _rdkit()
+    chem = rdkit_module()
     atoms: list[tuple[int, ...]] = []
     bonds: list[tuple[int, ...]] = []
     num_nodes, num_edges, scaffolds = [], [], []
@@ -108,13 +108,14 @@ def scaffold(molecule: Any) -> str:
 
     Bemis and Murcko, J. Med. Chem. 39 (1996) 2887, https://doi.org/10.1021/jm9602928.
     """
-    chem = _rdkit()
+    chem = rdkit_module()
     text: str = chem.MolToSmiles(chem.MurckoDecompose(molecule), isomericSmiles=False)
     return text
 
 
 @lru_cache(maxsize=1)
-def _rdkit() -> Any:
+def rdkit_module() -> Any:
+    """The module `Chem` of rdkit. Raises ImportError, with what to install, where there is none."""
     try:
         from rdkit import Chem
     except ModuleNotFoundError as error:
@@ -130,7 +131,7 @@ def _rdkit() -> Any:
 @lru_cache(maxsize=1)
 def _places() -> Mapping[str, Mapping[Any, int]]:
     """Per feature the place of each of rdkit's values in its list."""
-    chem = _rdkit()
+    chem = rdkit_module()
     lists = {
         "chirality": (chem.ChiralType, CHIRALITIES),
         "hybridization": (chem.HybridizationType, HYBRIDIZATIONS),

@@ -76,6 +76,7 @@ _FULL = WorkloadSpec(
         prepare="algoperf_ogbg.prepare:prepare_full",
         open="algoperf_ogbg.data:open_dataset",
         finalize="algoperf_ogbg.metrics:finalize",
+        pictures="algoperf_ogbg.pictures:pictures",
         source="ogbg-molpcba of the Open Graph Benchmark: molecules and assays from PubChem.",
         licence="MIT (Open Graph Benchmark)",
         options=Batching(nodes_per_graph=26, edges_per_graph=56),

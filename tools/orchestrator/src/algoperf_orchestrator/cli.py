@@ -114,6 +114,24 @@ def verify(workload: WorkloadArgument, scale: ScaleOption = Scale.FULL, data_dir
 
 
 @data_app.command()
+def show(
+    workload: WorkloadArgument,
+    scale: ScaleOption = Scale.FULL,
+    data_dir: DataDirOption = None,
+    trial: Annotated[
+        Path | None, typer.Option(help="Folder of a trial; also show what its model makes of the examples.")
+    ] = None,
+    examples: Annotated[int, typer.Option(help="How many.")] = 6,
+    output: Annotated[Path | None, typer.Option(help="PNG to write.", show_default="WORKLOAD.png here")] = None,
+) -> None:
+    """Draw some examples of a workload, and what a trial's model makes of them."""
+    from algoperf_orchestrator import data_show
+
+    png = output or Path(f"{workload}.png")
+    data_show.show(workload, scale, data_dir or default_data_dir(), trial, examples, png)
+
+
+@data_app.command()
 def status(workload: WorkloadArgument, scale: ScaleOption = Scale.FULL, data_dir: DataDirOption = None) -> None:
     """Say what is on disk of the data of a workload."""
     from algoperf_orchestrator import data_commands

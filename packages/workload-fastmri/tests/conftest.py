@@ -1,0 +1,17 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from algoperf.data import preparation
+from algoperf.spec import Scale
+from algoperf_fastmri.spec import FASTMRI
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """Where the mini data lies, prepared once per session, or once for all where `ALGOPERF_DATA` names a folder."""
+    folder = os.environ.get("ALGOPERF_DATA")
+    path = Path(folder) if folder else tmp_path_factory.mktemp("data")
+    preparation.prepare(FASTMRI.at(Scale.MINI), path, None, print)
+    return path
