@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from algoperf import registry
 from algoperf.records import read_experiment
-from algoperf.spec import Scale, Split
+from algoperf.spec import Framework, Scale, Split
 from algoperf.testing.frameworks import require
 
 WORKLOADS = [
@@ -23,6 +25,17 @@ WORKLOADS = [
     "ogbg",
     "wmt",
 ]
+# These take the longest; each is trained in the other framework, and that both compute the same are other tests.
+SLOW = {
+    ("librispeech_conformer", Framework.JAX),
+    ("librispeech_deepspeech", Framework.PYTORCH),
+    ("wmt", Framework.JAX),
+}
+
+
+def workloads(framework):
+    """What to train in a framework."""
+    return [pytest.param(name, marks=[pytest.mark.slow] if (name, framework) in SLOW else []) for name in WORKLOADS]
 
 
 def check_that_nadamw_reaches_the_target(workload, framework, data_dir, tmp_path):

@@ -61,7 +61,7 @@ def main() -> None:
         spec = without_masks(registry.workload_spec(name).at(Scale.MINI))
         workload = registry.make_workload(spec, Framework(sys.argv[1]), Path(sys.argv[2]))
         # `finalize` refuses a split of which it has not seen every example once.
-        metrics = workload.evaluate(*train(workload, steps), random_key(1))
+        metrics = workload.evaluate(*train(workload, steps), random_key(1), [Split.VALIDATION])
         if workload.backend.rank == 0:
             print("RESULT " + json.dumps({name: metrics}), flush=True)
 

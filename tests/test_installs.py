@@ -53,7 +53,7 @@ def test_one_framework_alone_runs_the_demo(framework, data_dir, tmp_path):
     found = subprocess.run([python, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
     command = [python.with_name("algoperf-orchestrate"), "demo", "--data-dir", data_dir, "--clock", "virtual"]
-    command += ["--workloads", "imagenet_resnet"]
+    command += ["--workloads", "criteo1tb"]
     environment = {name: value for name, value in os.environ.items() if name != "ALGOPERF_FRAMEWORKS"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

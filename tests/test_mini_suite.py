@@ -11,7 +11,7 @@ from algoperf.testing.frameworks import require
 
 NUM_MOMENTS = 3
 # Steps of each trial. The second has batch-norm statistics, and kernels that lie in memory in another order.
-CASES = [("ogbg", Framework.JAX, 150), ("imagenet_resnet", Framework.PYTORCH, 120)]
+CASES = [("criteo1tb", Framework.JAX, 300), ("imagenet_resnet", Framework.PYTORCH, 120)]
 
 
 @pytest.mark.parametrize(("workload", "framework", "steps"), CASES)

@@ -115,11 +115,13 @@ def test_finished_days_need_no_files(logs, straight, tmp_path, moment):
 # Several processes.
 
 _PROGRAM = """
-import pickle, sys
+import pickle, signal, sys
 from pathlib import Path
 from algoperf_criteo import days
 from algoperf_criteo.prepare import prepare_files
 
+# A shell's background jobs ignore interrupts, and so do the tests of one that runs there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 days.num_processors = lambda: 2
 
 prepare_files(*pickle.loads(Path(sys.argv[1]).read_bytes()))

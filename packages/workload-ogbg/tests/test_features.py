@@ -49,8 +49,8 @@ def test_an_unreadable_molecule_is_named():
 
 def test_without_rdkit_the_command_that_installs_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "rdkit", None)
-    features._rdkit.cache_clear()
+    features.rdkit_module.cache_clear()
     with pytest.raises(ImportError, match=r"uv pip install 'algoperf-workload-ogbg\[mini\]'"):
         featurise(["C"])
     monkeypatch.undo()
-    features._rdkit.cache_clear()
+    features.rdkit_module.cache_clear()
