@@ -27,7 +27,7 @@ WORKLOADS = [
 ]
 # These take the longest; each is trained in the other framework, and that both compute the same are other tests.
 SLOW = {
-    ("librispeech_conformer", Framework.JAX),
+    ("librispeech_conformer", Framework.PYTORCH),
     ("librispeech_deepspeech", Framework.PYTORCH),
     ("wmt", Framework.JAX),
 }

@@ -54,9 +54,15 @@ def test_what_a_trials_model_makes_of_them_is_drawn(framework: Framework, data_d
 
 
 def test_what_cannot_be_shown_is_said(data_dir, tmp_path):
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "trial.json").write_text("{}")
     for arguments, message in {
         ("wmt",): "wmt has nothing to look at; its examples are text or numbers.",
-        ("ogbg", "--examples", "0"): "--examples is a number from 1 to",
+        ("ogbg", "--examples", "0"): "--examples is a number from 1 to 32, not 0.",
+        ("ogbg", "--examples", "33"): "--examples is a number from 1 to 32, not 33.",
+        ("fastmri", "--output", str(tmp_path)): str(tmp_path),
+        ("fastmri", "--trial", str(damaged)): "trial.json cannot be read",
         ("ogbg", "--trial", str(tmp_path)): "name the folder that has its trial.json with --trial.",
     }.items():
         done = call("data", "show", *arguments, "--scale", "mini", "--data-dir", data_dir)

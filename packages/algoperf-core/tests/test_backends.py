@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 
-from algoperf.spec import Framework
-from algoperf.testing.frameworks import require
+from algoperf.data import Shards
+from algoperf.registry import make_workload
+from algoperf.seeds import random_key
+from algoperf.spec import ForwardPassMode, Framework, Split
+from algoperf.testing.frameworks import BOTH, require
+from algoperf.testing.toy import TOY
 
 
 def test_jax_places_only_what_is_not_placed():
@@ -44,3 +48,24 @@ def test_pytorch_copies_to_the_host_also_on_the_host(dtype):
     assert copied.dtype == dtype
     tensor[0] = 7
     np.testing.assert_array_equal(copied, [0, 1, 2])
+
+
+@pytest.mark.parametrize("framework", BOTH)
+def test_predictions_are_those_of_an_evaluation_without_gradients(framework, monkeypatch):
+    require(framework)
+    workload = make_workload(TOY, framework)
+    params, model_state = workload.init_model_fn(random_key(0))
+    batch = workload.place_batch(next(iter(workload.dataset.evaluation(Split.VALIDATION, 8, Shards()))))
+    logits, _ = workload.model_fn(params, batch, model_state, ForwardPassMode.EVAL, random_key(1), False)
+    found = workload.predict(params, model_state, batch, random_key(1))
+    assert isinstance(found, np.ndarray)
+    np.testing.assert_allclose(found, workload.backend.to_host(logits), rtol=1e-6, atol=1e-6)
+    if framework is Framework.PYTORCH:
+        import torch
+
+        grad, model_fn = [], workload.model_fn
+        monkeypatch.setattr(
+            workload, "model_fn", lambda *a, **k: (grad.append(torch.is_grad_enabled()), model_fn(*a, **k))[1]
+        )
+        workload.predict(params, model_state, batch, random_key(1))
+        assert grad == [False]

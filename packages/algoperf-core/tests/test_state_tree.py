@@ -271,6 +271,37 @@ def test_processes_go_on_from_a_step_that_all_of_them_have(framework, tmp_path):
         alone.load({})
 
 
+def test_who_only_looks_takes_what_it_asks_for_and_removes_nothing(framework, tmp_path):
+    checkpoints = Checkpoints(tmp_path, backends.load(framework))
+    assert checkpoints.load_some({"array": None}) is None
+    for step in (5, 9):
+        checkpoints.save(step, {"step": step, "array": np.full(3, step)})
+    assert checkpoints.load_some({"step": None, "none of these": None}) == {"step": 9}
+    max(tmp_path.iterdir()).write_bytes(b"damaged")
+    np.testing.assert_array_equal(checkpoints.load_some({"array": None})["array"], np.full(3, 5))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_model_in_ddp_is_saved_as_the_model(tmp_path):
+    require(Framework.PYTORCH)
+    import torch
+    import torch.distributed as dist
+
+    checkpoints = Checkpoints(tmp_path / "checkpoints", backends.load(Framework.PYTORCH))
+    alone, other = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        checkpoints.save(1, {"params": torch.nn.parallel.DistributedDataParallel(alone)})
+        checkpoints.load_some({"params": other})
+        assert torch.equal(other.weight, alone.weight)
+        with torch.no_grad():
+            other.weight.zero_()
+        checkpoints.load_some({"params": torch.nn.parallel.DistributedDataParallel(other)})
+        assert torch.equal(other.weight, alone.weight)
+    finally:
+        dist.destroy_process_group()
+
+
 def test_functions_in_a_nodes_data_are_taken_from_a_fresh_start():
     require(Framework.JAX)
     import jax

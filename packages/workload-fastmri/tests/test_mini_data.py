@@ -11,15 +11,17 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from skimage.metrics import structural_similarity
 
-from algoperf.data import DataError
+from algoperf.data import DataError, Shards
 from algoperf.data.archives import Archive
-from algoperf.data.preparation import Preparation, file_sha256
+from algoperf.data.preparation import Preparation, file_sha256, open_prepared
+from algoperf.spec import Scale, Split
 from algoperf_fastmri import brain, debian, mini
 from algoperf_fastmri.masks import evaluation_mask
 from algoperf_fastmri.reconstruction import zero_filled
 from algoperf_fastmri.scanner import HEIGHT, WIDTH, measure
-from algoperf_fastmri.spec import Scans
+from algoperf_fastmri.spec import FASTMRI, FASTMRI_LAYERNORM, FASTMRI_MODEL_SIZE, FASTMRI_TANH, Scans
 from algoperf_fastmri.volumes import StoredSlices
 
 
@@ -179,3 +181,20 @@ def test_a_package_that_is_none_is_named(tmp_path):
     package.write_bytes(b"no package")
     with pytest.raises(DataError, match=r"mricron-data_1_all\.deb cannot be read \(.*\); run `apt-get"):
         prepare_debian(tmp_path / "second", tmp_path)
+
+
+@pytest.mark.parametrize(("split", "expected"), [(Split.VALIDATION, 0.511), (Split.TEST, 0.503)])
+def test_targets_are_clearly_above_what_a_model_is_given(data_dir, split, expected):
+    """The mean SSIM of zero-filled images, as the README has it."""
+    found = []
+    dataset = open_prepared(FASTMRI.at(Scale.MINI), data_dir)
+    for batch in dataset.evaluation(split, 32, Shards()):
+        for given, target, mean, std, largest in zip(
+            *(batch[name] for name in ("inputs", "targets", "mean", "std", "volume_max")), strict=True
+        ):
+            pair = (image.astype(np.float64) * std + mean for image in (given, target))
+            found.append(structural_similarity(*pair, data_range=float(largest)))
+    assert len(found) == 320
+    assert np.mean(found) == pytest.approx(expected, abs=5e-4)
+    for spec in (FASTMRI, FASTMRI_LAYERNORM, FASTMRI_MODEL_SIZE, FASTMRI_TANH):
+        assert getattr(spec.at(Scale.MINI).target, split.value) > expected + 0.08

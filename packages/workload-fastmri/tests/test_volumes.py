@@ -185,6 +185,11 @@ DAMAGES = {
         "slice 0 of kspace has values that are not finite",
     ),
     "an odd maximum": (lambda **_: {"max": np.nan}, "its attribute max is nan"),
+    "an infinite maximum": (lambda **_: {"max": np.inf}, "its attribute max is inf"),
+    "a negative maximum": (lambda **_: {"max": -1.0}, r"its attribute max is -1\.0 and should be a number"),
+    "several maxima": (lambda **_: {"max": [1.0, 2.0]}, r"its attribute max is \[1\. 2\.\] and should be a number"),
+    "a complex maximum": (lambda **_: {"max": 1j}, "its attribute max is .* and should be a number"),
+    "text as the maximum": (lambda **_: {"max": "much"}, "could not convert string to float: 'much'"),
 }
 
 

@@ -83,7 +83,7 @@ class Encoder:
 
     def _object(self, value: Any) -> Node | None:
         if callable(getattr(value, "load_state_dict", None)):
-            return {"is": "state_dict", "state": self.encode(dict(value.state_dict()))}
+            return {"is": "state_dict", "state": self.encode(dict(self._backend.unwrapped(value).state_dict()))}
         if isinstance(value, enum.Enum):
             return {"is": "enum", "type": _type_name(type(value)), "name": value.name}
         if isinstance(value, np.random.Generator):
@@ -150,7 +150,8 @@ class Decoder:
     def _state_dict(self, node: Any, template: Any, place: str) -> Any:
         if not hasattr(template, "load_state_dict"):
             raise StateError(f"{place} was saved by its state_dict, and a fresh start has nothing to load it into.")
-        template.load_state_dict(self.decode(node["state"], template.state_dict(), place))
+        inner = self._backend.unwrapped(template)
+        inner.load_state_dict(self.decode(node["state"], inner.state_dict(), place))
         return template
 
     def _enum(self, node: Any, template: Any, place: str) -> Any:

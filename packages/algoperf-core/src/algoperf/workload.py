@@ -252,6 +252,16 @@ class Workload(abc.ABC):
     ) -> EvalOutput:
         """`eval_step` as the harness runs it: compiled, without gradients."""
 
+    @abc.abstractmethod
+    def predict(
+        self,
+        params: ParameterContainer,
+        model_state: ModelAuxiliaryState,
+        batch: Mapping[str, Tensor],
+        rng: RandomState,
+    ) -> Any:
+        """What the model makes of a placed batch in evaluation, without gradients. Numpy arrays, as the logits are."""
+
     def evaluate(
         self,
         params: ParameterContainer,

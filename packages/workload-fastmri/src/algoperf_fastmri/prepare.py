@@ -16,7 +16,7 @@ from algoperf_fastmri.volumes import INDEX, DamagedVolume, Volume, describe, spl
 def prepare_full(job: Preparation) -> list[Path]:
     """Turns the published archives into a folder of volumes per split; see `algoperf_fastmri.volumes`.
 
-    About 106 GB are written. In place of an archive the source may have the folder that it unpacks to. An interrupted
+    About 114 GB are written. In place of an archive the source may have the folder that it unpacks to. An interrupted
     run goes on with the volumes that it was at; an archive all of whose volumes are there is not needed again.
 
     Returns:

@@ -54,7 +54,7 @@ class VolumeFiles:
     Attributes:
         archives: each once.
         image_size: of the images, in pixels a side.
-        bytes_per_slice: that a slice takes up, at the most.
+        bytes_per_slice: that a slice takes up, about: most have 368 or 372 columns.
     """
 
     archives: Sequence[VolumeArchive]

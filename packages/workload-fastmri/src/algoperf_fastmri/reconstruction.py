@@ -11,6 +11,8 @@ from scipy import fft
 
 # In standard deviations.
 _LIMIT = 6.0
+# Standard deviation of what is no more than rounding of one grey, as a share of that.
+_LEAST_SPREAD = np.float32(1e-6)
 
 
 class Scale(NamedTuple):
@@ -59,7 +61,7 @@ def normalise(image: np.ndarray, target: np.ndarray, inputs: np.ndarray, targets
     """Normalises both with the mean and the (biased) standard deviation of `image`, and clips them to 6 of these.
 
     The standard deviation of an image of one grey, such as where nothing was measured, counts as 1: its `inputs` are
-    zero then, and no number is NaN.
+    next to zero then, and no number is NaN.
 
     Args:
         image: zero-filled; float32 [S, S].
@@ -68,7 +70,7 @@ def normalise(image: np.ndarray, target: np.ndarray, inputs: np.ndarray, targets
         targets: where to write the normalised `target`.
     """
     mean, std = image.mean(), image.std()
-    scale = Scale(mean, std if std > 0 else np.float32(1))
+    scale = Scale(mean, std if std > _LEAST_SPREAD * mean else np.float32(1))
     for source, out in ((image, inputs), (target, targets)):
         np.subtract(source, scale.mean, out=out)
         np.divide(out, scale.std, out=out)

@@ -96,8 +96,10 @@ def describe(path: Path) -> Volume:
         num_slices, height, width = kspace.shape
         if min(height, width) < images.shape[1]:
             raise DamagedVolume(f"{found}, which is larger")
-        maximum = float(file.attrs.get(_MAXIMUM, 0.0))
-    return Volume(path.name, num_slices, height, width, images.shape[1], maximum)
+        maximum = file.attrs.get(_MAXIMUM, 0.0)
+        if not np.isrealobj(maximum) or np.shape(maximum) or not float(maximum) >= 0:
+            raise DamagedVolume(f"its attribute {_MAXIMUM} is {maximum} and should be a number that is not negative")
+    return Volume(path.name, num_slices, height, width, images.shape[1], float(maximum))
 
 
 def check_volume(path: Path, image_size: int) -> None:
@@ -204,7 +206,8 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r", locking=False) as file:
             yield file
-    except (OSError, RuntimeError) as error:
+    # What h5py raises at damage depends on where it is.
+    except (OSError, RuntimeError, ValueError, TypeError, LookupError) as error:
         raise DamagedVolume(str(error)) from error
 
 

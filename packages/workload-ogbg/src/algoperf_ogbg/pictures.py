@@ -7,7 +7,7 @@ import numpy as np
 from algoperf.data import Dataset
 from algoperf.data.pictures import Picture
 from algoperf.data.ragged import offsets
-from algoperf_ogbg.features import BOND_TYPES, MAX_CHARGE, rdkit_module
+from algoperf_ogbg.features import BOND_TYPES, MAX_ATOMIC_NUM, MAX_CHARGE, rdkit_module
 from algoperf_ogbg.metrics import sigmoid
 
 # Pixels.
@@ -57,7 +57,8 @@ def drawn(nodes: np.ndarray, ends: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
     molecule = chem.RWMol()
     for number, charge, hydrogens in nodes[:, [0, 3, 4]].tolist():
-        atom = chem.Atom(number + 1)
+        # The last class is that of all other elements; rdkit draws element 0 as "*".
+        atom = chem.Atom(number + 1 if number < MAX_ATOMIC_NUM else 0)
         atom.SetFormalCharge(charge - MAX_CHARGE)
         atom.SetNumExplicitHs(hydrogens)
         atom.SetNoImplicit(True)

@@ -93,6 +93,10 @@ class Backend(abc.ABC):
         """The inverse of `dump_leaf`; `template` is what a fresh start has in the same place, or None."""
 
     @abc.abstractmethod
+    def unwrapped(self, value: Any) -> Any:
+        """What a checkpoint keeps of an object with a `state_dict`: a model without what divides it among processes."""
+
+    @abc.abstractmethod
     def dump_node(self, node: Any) -> tuple[Sequence[Any], Any] | None:
         """A container that only the framework can take apart, as `(children, plain data)`; None for anything else."""
 

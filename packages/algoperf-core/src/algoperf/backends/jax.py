@@ -19,6 +19,7 @@ from algoperf.backends import Backend
 from algoperf.data.batches import Shards
 from algoperf.seeds import random_key
 from algoperf.spec import (
+    ForwardPassMode,
     Framework,
     LossType,
     ModelAuxiliaryState,
@@ -149,6 +150,10 @@ class JaxBackend(Backend):
         placed = jnp.copy(placed)
         return placed if note is None else jax.random.wrap_key_data(placed, impl=note)
 
+    def unwrapped(self, value: Any) -> Any:
+        """The object: JAX wraps nothing."""
+        return value
+
     def dump_node(self, node: Any) -> tuple[Sequence[Any], Any] | None:
         """Takes apart a registered pytree node."""
         taken_apart: tuple[Sequence[Any], Any] | None = default_registry.flatten_one_level(node)
@@ -230,6 +235,15 @@ class JaxWorkload(Workload):
         """`eval_step`, compiled once."""
         output: EvalOutput = self._compiled_eval_step(params, model_state, batch, rng)
         return output
+
+    def predict(self, params: Any, model_state: ModelAuxiliaryState, batch: Mapping[str, Any], rng: RandomState) -> Any:
+        """Logits, compiled for this call."""
+
+        def forward(params: Any, model_state: ModelAuxiliaryState, batch: Mapping[str, Any], rng: RandomState) -> Any:
+            mode = ForwardPassMode.EVAL
+            return self.model_fn(params, batch, model_state, mode, rng, update_batch_norm=False)[0]
+
+        return self.backend.to_host(jax.jit(forward)(params, model_state, batch, rng))
 
     def _activations(self) -> Mapping[LossType, Any]:
         return {

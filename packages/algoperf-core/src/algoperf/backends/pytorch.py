@@ -195,6 +195,10 @@ class TorchBackend(Backend):
             tensor = tensor.contiguous(memory_format=torch.channels_last)
         return tensor if note["host"] else tensor.to(self.device)
 
+    def unwrapped(self, value: Any) -> Any:
+        """The model in DDP, so that its parameters have the same names on any number of processes."""
+        return value.module if isinstance(value, DistributedDataParallel) else value
+
     def dump_node(self, node: Any) -> tuple[Sequence[Any], Any] | None:
         """None: PyTorch has no containers of its own; what has a `state_dict` saves itself."""
         return None
@@ -279,6 +283,16 @@ class TorchWorkload(Workload):
         """`eval_step` without gradients."""
         with torch.no_grad():
             return self.eval_step(params, model_state, batch, rng)
+
+    def predict(
+        self, params: nn.Module, model_state: ModelAuxiliaryState, batch: Mapping[str, Any], rng: RandomState
+    ) -> Any:
+        """Logits without gradients."""
+        with torch.no_grad():
+            mode = ForwardPassMode.EVAL
+            return self.backend.to_host(
+                self.model_fn(params, batch, model_state, mode, rng, update_batch_norm=False)[0]
+            )
 
     def _activations(self) -> Mapping[LossType, Any]:
         return {
