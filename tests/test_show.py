@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from matplotlib import image
 
+from algoperf.data.pictures import Picture
 from algoperf.spec import Framework
 from algoperf.testing.frameworks import BOTH, require
+from algoperf_orchestrator import data_show
 
 COMMAND = str(Path(sys.executable).with_name("algoperf-orchestrate"))
 
@@ -61,10 +63,22 @@ def test_what_cannot_be_shown_is_said(data_dir, tmp_path):
         ("wmt",): "wmt has nothing to look at; its examples are text or numbers.",
         ("ogbg", "--examples", "0"): "--examples is a number from 1 to 32, not 0.",
         ("ogbg", "--examples", "33"): "--examples is a number from 1 to 32, not 33.",
-        ("fastmri", "--output", str(tmp_path)): str(tmp_path),
+        ("fastmri", "--output", str(tmp_path)): "--output is the file to write, which ends in .png",
+        ("fastmri", "--output", "scans.txt"): "not scans.txt.",
         ("fastmri", "--trial", str(damaged)): "trial.json cannot be read",
         ("ogbg", "--trial", str(tmp_path)): "name the folder that has its trial.json with --trial.",
     }.items():
         done = call("data", "show", *arguments, "--scale", "mini", "--data-dir", data_dir)
         assert done.returncode == 2
         assert message in done.stderr
+
+
+def test_long_titles_have_room_and_flat_pictures_a_height(tmp_path):
+    spectrogram = np.random.default_rng(0).random((80, 1500))
+    few, more = (tmp_path / f"{words}.png" for words in (2, 60))
+    for words, path in ((2, few), (60, more)):
+        data_show._save([[Picture("word " * words, spectrogram)]], path)
+    (low, width), high = image.imread(few).shape[:2], image.imread(more).shape[0]
+    assert low > 0.4 * width
+    # Eight lines of text, in pixels of a hundred and twentieth of an inch.
+    assert high - low > 7 * 8 / 72 * 120

@@ -1,5 +1,6 @@
 """Volumes on disk: what is read of them, in any order and by many threads, and what is refused."""
 
+import gc
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -100,12 +101,15 @@ def test_where_no_maximum_is_written_it_is_zero(tmp_path):
 def test_threads_share_one_and_few_files_are_open(folder, monkeypatch):
     monkeypatch.setattr(volumes, "_MAX_OPEN", 2)
     stored, expected = StoredSlices(folder), list(slices())
+    # Of other tests.
+    gc.collect()
+    others = num_open()
     numbers = (np.random.default_rng(1).permutation(400) % len(expected)).tolist()
     open_files = []
 
     def read(number):
         found = stored.read(number)
-        open_files.append(num_open())
+        open_files.append(num_open() - others)
         return found
 
     with ThreadPoolExecutor(8) as pool:
@@ -114,7 +118,7 @@ def test_threads_share_one_and_few_files_are_open(folder, monkeypatch):
     # Those that are kept, and the one that each thread holds.
     assert 2 <= max(open_files) <= 2 + 8
     stored.read(0)
-    assert num_open() == 2
+    assert num_open() - others == 2
 
 
 def num_open():
@@ -189,7 +193,7 @@ DAMAGES = {
     "a negative maximum": (lambda **_: {"max": -1.0}, r"its attribute max is -1\.0 and should be a number"),
     "several maxima": (lambda **_: {"max": [1.0, 2.0]}, r"its attribute max is \[1\. 2\.\] and should be a number"),
     "a complex maximum": (lambda **_: {"max": 1j}, "its attribute max is .* and should be a number"),
-    "text as the maximum": (lambda **_: {"max": "much"}, "could not convert string to float: 'much'"),
+    "text as the maximum": (lambda **_: {"max": "much"}, "its attribute max is much and should be a number"),
 }
 
 

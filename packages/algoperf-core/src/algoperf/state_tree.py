@@ -151,7 +151,12 @@ class Decoder:
         if not hasattr(template, "load_state_dict"):
             raise StateError(f"{place} was saved by its state_dict, and a fresh start has nothing to load it into.")
         inner = self._backend.unwrapped(template)
-        inner.load_state_dict(self.decode(node["state"], inner.state_dict(), place))
+        state = self.decode(node["state"], inner.state_dict(), place)
+        try:
+            inner.load_state_dict(state)
+        # What PyTorch says of other names and shapes, which tells all of them.
+        except RuntimeError as error:
+            raise StateError(f"{place} does not fit what a fresh start has: {error}") from error
         return template
 
     def _enum(self, node: Any, template: Any, place: str) -> Any:

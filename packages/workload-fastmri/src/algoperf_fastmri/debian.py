@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -15,7 +16,8 @@ import numpy as np
 
 from algoperf.data.archives import pip_download
 from algoperf.data.preparation import DataError, Preparation
-from algoperf_fastmri.mini import NILEARN, PACKAGE, prepared_files, read_template, scan
+from algoperf_fastmri import mini
+from algoperf_fastmri.mini import PACKAGE, prepared_files, read_template, scan
 
 DEBIAN_PACKAGE = "mricron-data"
 _BRAIN = "usr/share/mricron/templates/ch2bet.nii.gz"
@@ -25,6 +27,8 @@ _REMEDY = (
     f"run `apt-get download {DEBIAN_PACKAGE}` on a machine with Debian and `pip download --no-deps {PACKAGE}`, and "
     "name the folder with both files with --source"
 )
+
+NILEARN = replace(mini.NILEARN, obtain=_REMEDY)
 
 
 def prepare_debian(job: Preparation) -> list[Path]:
@@ -43,7 +47,7 @@ def prepare_debian(job: Preparation) -> list[Path]:
         package, wheel = _package_in(job.source), job.source / NILEARN.name
     else:
         package, wheel = _fetch(download, job), pip_download(PACKAGE, NILEARN, download, job.report)
-    colin, template = _read_brain(package, download / "unpacked"), read_template(wheel)
+    colin, template = _read_brain(package, download / "unpacked"), read_template(wheel, NILEARN)
     job.report("Scanning the slabs of two brains.")
     scan(template, ("train", "validation"), job.folder)
     scan(colin, ("test",), job.folder)

@@ -55,9 +55,9 @@ def prepare_mini(job: Preparation) -> list[Path]:
     return prepared_files(job.folder)
 
 
-def read_template(wheel: Path) -> np.ndarray:
+def read_template(wheel: Path, published: Archive = NILEARN) -> np.ndarray:
     """The brain in nilearn's wheel, [sagittal, coronal, axial]. Raises DataError if that is not the published one."""
-    with zipfile.ZipFile(check_archive(wheel, NILEARN)) as file:
+    with zipfile.ZipFile(check_archive(wheel, published)) as file:
         image = nibabel.Nifti1Image.from_bytes(gzip.decompress(file.read(_TEMPLATE)))
     return np.asarray(image.dataobj)
 

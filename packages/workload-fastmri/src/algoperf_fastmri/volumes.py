@@ -69,7 +69,7 @@ class Slice(NamedTuple):
 
 
 def write_volume(path: Path, kspace: np.ndarray, images: np.ndarray) -> None:
-    """Writes a volume, which appears when it is complete.
+    """Writes a volume, which appears when it is complete; of what is published, that which is read.
 
     Args:
         path: ends in `SUFFIX`.
@@ -97,7 +97,7 @@ def describe(path: Path) -> Volume:
         if min(height, width) < images.shape[1]:
             raise DamagedVolume(f"{found}, which is larger")
         maximum = file.attrs.get(_MAXIMUM, 0.0)
-        if not np.isrealobj(maximum) or np.shape(maximum) or not float(maximum) >= 0:
+        if np.shape(maximum) or np.asarray(maximum).dtype.kind not in "fiu" or not maximum >= 0:
             raise DamagedVolume(f"its attribute {_MAXIMUM} is {maximum} and should be a number that is not negative")
     return Volume(path.name, num_slices, height, width, images.shape[1], float(maximum))
 
