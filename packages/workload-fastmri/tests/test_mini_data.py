@@ -142,7 +142,6 @@ def prepare_debian(folder, source=None):
 def test_a_brain_of_debians_is_tested_on(wheel, tmp_path, monkeypatch):
     if shutil.which("apt-get") is None or not any(Path("/etc/apt").glob("sources.list*")):
         (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no apt here")
-    monkeypatch.setattr(debian, "NILEARN", mini.NILEARN)
     monkeypatch.setattr(debian, "pip_download", lambda *arguments: wheel)
     files = prepare_debian(tmp_path / "prepared")
     assert all(path.is_file() for path in files)
@@ -181,6 +180,13 @@ def test_a_package_that_is_none_is_named(tmp_path):
     package.write_bytes(b"no package")
     with pytest.raises(DataError, match=r"mricron-data_1_all\.deb cannot be read \(.*\); run `apt-get"):
         prepare_debian(tmp_path / "second", tmp_path)
+
+
+def test_where_the_wheel_is_missing_the_remedy_is_that_of_this_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(debian, "_read_brain", lambda package, folder: None)
+    (tmp_path / "mricron-data_1_all.deb").touch()
+    with pytest.raises(DataError, match=r"There is no file .*\.whl; run `apt-get download mricron-data`"):
+        prepare_debian(tmp_path / "prepared", tmp_path)
 
 
 @pytest.mark.parametrize(("split", "expected"), [(Split.VALIDATION, 0.511), (Split.TEST, 0.503)])

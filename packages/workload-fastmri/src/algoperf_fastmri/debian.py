@@ -28,8 +28,6 @@ _REMEDY = (
     "name the folder with both files with --source"
 )
 
-NILEARN = replace(mini.NILEARN, obtain=_REMEDY)
-
 
 def prepare_debian(job: Preparation) -> list[Path]:
     """Turns two brains into three splits of volumes; see `algoperf_fastmri.volumes`.
@@ -43,11 +41,12 @@ def prepare_debian(job: Preparation) -> list[Path]:
         DataError: one of the files cannot be had, or is not the published one.
     """
     download = job.folder / "download"
+    nilearn = replace(mini.NILEARN, obtain=_REMEDY)
     if job.source:
-        package, wheel = _package_in(job.source), job.source / NILEARN.name
+        package, wheel = _package_in(job.source), job.source / nilearn.name
     else:
-        package, wheel = _fetch(download, job), pip_download(PACKAGE, NILEARN, download, job.report)
-    colin, template = _read_brain(package, download / "unpacked"), read_template(wheel, NILEARN)
+        package, wheel = _fetch(download, job), pip_download(PACKAGE, nilearn, download, job.report)
+    colin, template = _read_brain(package, download / "unpacked"), read_template(wheel, nilearn)
     job.report("Scanning the slabs of two brains.")
     scan(template, ("train", "validation"), job.folder)
     scan(colin, ("test",), job.folder)

@@ -48,14 +48,14 @@ def prepare_mini(job: Preparation) -> list[Path]:
         DataError: the wheel cannot be had, or is not the published one.
     """
     download = job.folder / "download"
-    template = read_template(job.source or pip_download(PACKAGE, NILEARN, download, job.report))
+    template = read_template(job.source or pip_download(PACKAGE, NILEARN, download, job.report), NILEARN)
     job.report("Scanning the slabs of a brain.")
     scan(template, tuple(SCANS), job.folder)
     shutil.rmtree(download, ignore_errors=True)
     return prepared_files(job.folder)
 
 
-def read_template(wheel: Path, published: Archive = NILEARN) -> np.ndarray:
+def read_template(wheel: Path, published: Archive) -> np.ndarray:
     """The brain in nilearn's wheel, [sagittal, coronal, axial]. Raises DataError if that is not the published one."""
     with zipfile.ZipFile(check_archive(wheel, published)) as file:
         image = nibabel.Nifti1Image.from_bytes(gzip.decompress(file.read(_TEMPLATE)))
