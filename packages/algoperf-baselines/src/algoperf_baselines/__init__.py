@@ -2,7 +2,7 @@
 
 from algoperf.spec import SubmissionSpec
 
-__all__ = ["ADAMW", "NADAMW"]
+__all__ = ["ADAMW", "NADAMW", "SAM", "SHAMPOO"]
 
 ADAMW = SubmissionSpec(
     name="adamw",
@@ -14,4 +14,16 @@ NADAMW = SubmissionSpec(
     name="nadamw",
     summary="AdamW with Nesterov momentum, linear warm-up and cosine decay",
     package="algoperf_baselines.nadamw",
+)
+
+SAM = SubmissionSpec(
+    name="sam",
+    summary="sharpness-aware minimization around NAdamW, linear warm-up and cosine decay",
+    package="algoperf_baselines.sam",
+)
+
+SHAMPOO = SubmissionSpec(
+    name="shampoo",
+    summary="Distributed Shampoo grafted onto NAdamW, linear warm-up and cosine decay",
+    package="algoperf_baselines.shampoo",
 )

@@ -32,11 +32,16 @@ def initial_state(
     optimizer: optax.GradientTransformation,
     model_params: spec.ParameterContainer,
     hyperparameters: spec.Hyperparameters,
+    around: Callable[[optax.GradientTransformation], optax.GradientTransformation] = lambda optimizer: optimizer,
 ) -> spec.OptimizerState:
-    """The first state of an optimizer, and its update function with `grad_clip` if there is one."""
+    """The first state of an optimizer, and its update function with `grad_clip` if there is one.
+
+    `around` wraps an optimizer that is called more than once a step: the gradients that reach it are clipped.
+    """
     grad_clip = getattr(hyperparameters, "grad_clip", None)
     if grad_clip is not None:
         optimizer = optax.chain(optax.clip_by_global_norm(grad_clip), optimizer)
+    optimizer = optax.with_extra_args_support(around(optimizer))
     return jax_sharding_utils.replicate(optimizer.init(model_params)), optimizer.update
 
 
@@ -98,7 +103,7 @@ def compiled_train_step() -> Callable[..., Any]:
 
 def train_step(
     workload: spec.Workload,
-    update: optax.TransformUpdateFn,
+    update: optax.TransformUpdateExtraArgsFn,
     state: tuple[spec.OptimizerState, spec.ParameterContainer, spec.ModelAuxiliaryState],
     batch: dict[str, spec.Tensor],
     rng: spec.RandomState,
@@ -108,7 +113,8 @@ def train_step(
 
     Args:
         workload: static.
-        update: of the optimizer; static.
+        update: of the optimizer; static. It may call `grad_fn(params, i)` for the gradients of the same loss at other
+            parameters, with the same dropout; these leave the statistics of batch norm alone.
         state: optimizer state, parameters and model state; donated.
         batch: the global batch.
         rng: randomness of dropout.
@@ -116,14 +122,16 @@ def train_step(
     """
     opt_state, params, model_state = state
 
-    def mean_loss(params: spec.ParameterContainer) -> tuple[jax.Array, spec.ModelAuxiliaryState]:
+    def mean_loss(
+        params: spec.ParameterContainer, update_batch_norm: bool = True
+    ) -> tuple[jax.Array, spec.ModelAuxiliaryState]:
         logits, new_model_state = workload.model_fn(
             params,
             batch,
             model_state,
             spec.ForwardPassMode.TRAIN,
             rng,
-            update_batch_norm=True,
+            update_batch_norm=update_batch_norm,
             dropout_rate=regularization["dropout_rate"],
         )
         loss = workload.loss_fn(
@@ -134,6 +142,9 @@ def train_step(
         )
         return loss["summed"] / loss["n_valid_examples"], new_model_state
 
-    (loss, model_state), grads = jax.value_and_grad(mean_loss, has_aux=True)(params)
-    updates, opt_state = update(grads, opt_state, params)
-    return (opt_state, optax.apply_updates(params, updates), model_state), loss
+    def grad_fn(params: spec.ParameterContainer, _: int) -> optax.Updates:
+        return jax.grad(mean_loss, has_aux=True)(params, update_batch_norm=False)[0]
+
+    (loss, new_model_state), grads = jax.value_and_grad(mean_loss, has_aux=True)(params)
+    updates, opt_state = update(grads, opt_state, params, grad_fn=grad_fn)
+    return (opt_state, optax.apply_updates(params, updates), new_model_state), loss

@@ -15,6 +15,10 @@ __all__ = ["data_selection", "initial_state", "update_params", "warmup_cosine"]
 
 LOG_PERIOD_STEPS = 100
 
+LossAndState = tuple[torch.Tensor, spec.ModelAuxiliaryState]
+# Takes `update_batch_norm`.
+Backward = Callable[[bool], LossAndState]
+
 
 def warmup_cosine(warmup_steps: int, num_steps: int) -> Callable[[int], float]:
     """The fraction of the peak learning rate by step: linear from 0, then a cosine to 0.
@@ -55,6 +59,13 @@ def data_selection(
     return next(input_queue)
 
 
+def take_gradients(
+    backward: Backward, params: torch.nn.Module, hyperparameters: spec.Hyperparameters
+) -> LossAndState:
+    """Leaves the gradients in the parameters; returns the mean loss and the new model state."""
+    return backward(True)
+
+
 def update_params(
     workload: spec.Workload,
     current_param_container: spec.ParameterContainer,
@@ -68,27 +79,36 @@ def update_params(
     global_step: int,
     rng: spec.RandomState,
     train_state: Mapping[str, Any] | None = None,
+    take_gradients: Callable[[Backward, torch.nn.Module, spec.Hyperparameters], LossAndState] = take_gradients,
 ) -> spec.UpdateReturn:
-    """One step on the mean loss of the batch."""
-    optimizer_state["optimizer"].zero_grad()
-    logits, model_state = workload.model_fn(
-        params=current_param_container,
-        augmented_and_preprocessed_input_batch=batch,
-        model_state=model_state,
-        mode=spec.ForwardPassMode.TRAIN,
-        rng=rng,
-        update_batch_norm=True,
-        dropout_rate=getattr(hyperparameters, "dropout_rate", None),
-    )
-    loss, mean_loss = over_all_processes(
-        workload.loss_fn(
-            label_batch=batch["targets"],
-            logits_batch=logits,
-            mask_batch=batch.get("weights"),
-            label_smoothing=getattr(hyperparameters, "label_smoothing", 0.0),
+    """One step on the mean loss of the batch.
+
+    Another function than `take_gradients` may call `backward` more than once, at other parameters.
+    """
+
+    def backward(update_batch_norm: bool) -> LossAndState:
+        optimizer_state["optimizer"].zero_grad()
+        logits, new_model_state = workload.model_fn(
+            params=current_param_container,
+            augmented_and_preprocessed_input_batch=batch,
+            model_state=model_state,
+            mode=spec.ForwardPassMode.TRAIN,
+            rng=rng,
+            update_batch_norm=update_batch_norm,
+            dropout_rate=getattr(hyperparameters, "dropout_rate", None),
         )
-    )
-    loss.backward()
+        loss, mean_loss = over_all_processes(
+            workload.loss_fn(
+                label_batch=batch["targets"],
+                logits_batch=logits,
+                mask_batch=batch.get("weights"),
+                label_smoothing=getattr(hyperparameters, "label_smoothing", 0.0),
+            )
+        )
+        loss.backward()
+        return mean_loss, new_model_state
+
+    mean_loss, new_model_state = take_gradients(backward, current_param_container, hyperparameters)
     grad_clip = getattr(hyperparameters, "grad_clip", None)
     if grad_clip is not None:
         torch.nn.utils.clip_grad_norm_(current_param_container.parameters(), max_norm=grad_clip)
@@ -96,7 +116,7 @@ def update_params(
     optimizer_state["scheduler"].step()
     if workload.metrics_logger is not None and global_step % LOG_PERIOD_STEPS == 0:
         workload.metrics_logger.append_scalar_metrics({"loss": mean_loss}, global_step)
-    return optimizer_state, current_param_container, model_state
+    return optimizer_state, current_param_container, new_model_state
 
 
 def over_all_processes(loss: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
