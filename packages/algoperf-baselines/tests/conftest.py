@@ -118,6 +118,12 @@ class Run:
         self.global_step += 1
         return batch
 
+    def parameters(self) -> list[np.ndarray]:
+        """All parameters, on the host."""
+        if self.workload.framework is Framework.PYTORCH:
+            return [p.detach().cpu().numpy() for p in self.state[1].parameters()]
+        return [np.asarray(array) for layer in self.state[1].values() for array in layer.values()]
+
     def train_loss(self) -> float:
         _, params, model_state = self.state
         metrics = self.workload.evaluate(params, model_state, random_key(2), [Split.EVAL_TRAIN])
@@ -131,7 +137,7 @@ def start() -> Any:
 
     def begin(name: str, framework: Framework, **hyperparameters: Any) -> Run:
         require(framework)
-        point = {**GOLDEN["hyperparameters"], "warmup_factor": 0.0, **hyperparameters}
+        point = {**GOLDEN["hyperparameters"], "warmup_factor": 0.0, "rho": 0.05, **hyperparameters}
         submission = load(locate(name, framework))
         runs.append(Run(make_workload(TOY, framework), submission, as_hyperparameters(point)))
         return runs[-1]

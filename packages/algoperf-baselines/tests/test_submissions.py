@@ -2,19 +2,22 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from algoperf.checkpoint import Checkpoints
 from algoperf.search import SearchSpace, points
 from algoperf.spec import ForwardPassMode, Framework, Split, SubmissionSpec
 from algoperf.submission import locate
 from algoperf.testing.frameworks import BOTH, require
-from algoperf_baselines import ADAMW, NADAMW
+from algoperf_baselines import ADAMW, NADAMW, SAM, SHAMPOO
 from algoperf_baselines.batch_sizes import BATCH_SIZES, get_batch_size
 
-BASELINES = [pytest.param(spec, id=spec.name) for spec in (ADAMW, NADAMW)]
-NAMES = ["adamw", "nadamw"]
+BASELINES = [pytest.param(spec, id=spec.name) for spec in (ADAMW, NADAMW, SAM, SHAMPOO)]
+NAMES = ["adamw", "nadamw", "sam", "shampoo"]
 MODULES = {Framework.JAX: "jax", Framework.PYTORCH: "torch"}
 
 
@@ -45,11 +48,31 @@ def test_one_update_lowers_the_loss(start: Any, name: str, framework: Framework)
 @pytest.mark.parametrize("name", NAMES)
 def test_learns(start: Any, name: str, framework: Framework) -> None:
     run = start(name, framework, warmup_factor=0.05, label_smoothing=0.1, dropout_rate=0.1)
-    for _ in range(60):
+    for _ in range(150):
         run.step()
     _, params, model_state = run.state
     metrics = run.workload.evaluate(params, model_state, 0, [Split.VALIDATION])
     assert metrics["validation/accuracy"] > 0.8
+
+
+@pytest.mark.parametrize("framework", BOTH)
+@pytest.mark.parametrize("name", NAMES)
+def test_goes_on_from_a_checkpoint(start: Any, name: str, framework: Framework, tmp_path: Path) -> None:
+    run = start(name, framework, dropout_rate=0.1)
+    for _ in range(102):
+        run.step()
+    Checkpoints(tmp_path, run.workload.backend).save(run.global_step, {"state": run.state})
+    fresh = start(name, framework, dropout_rate=0.1)
+    loaded = Checkpoints(tmp_path, fresh.workload.backend).load({"state": fresh.state})
+    assert loaded is not None
+    fresh.state = loaded["state"]
+    for _ in range(run.global_step):
+        next(fresh.queue)
+    fresh.global_step = run.global_step
+    for _ in range(3):
+        run.step(), fresh.step()
+    for expected, found in zip(run.parameters(), fresh.parameters(), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("framework", BOTH)
@@ -71,12 +94,12 @@ def _mean_loss(run: Any, batch: Any, label_smoothing: float) -> float:
 
 
 @pytest.mark.parametrize("spec", BASELINES)
-def test_search_space_has_five_free_dimensions(spec: SubmissionSpec) -> None:
+def test_search_space_has_five_free_dimensions_and_rho(spec: SubmissionSpec) -> None:
     space = SearchSpace.load(locate(spec.name, Framework.JAX).parent / "tuning_search_space.json")
     found = points(space, 5, seed=0)
     assert len({tuple(point.values()) for point in found}) == 5
     many = points(space, 50, seed=0)
-    assert sum(len({point[name] for point in many}) > 1 for name in many[0]) == 5
+    assert sum(len({point[name] for point in many}) > 1 for name in many[0]) == (6 if spec is SAM else 5)
 
 
 @pytest.mark.parametrize("spec", BASELINES)
