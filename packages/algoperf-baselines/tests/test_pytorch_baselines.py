@@ -18,7 +18,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
-from algoperf_baselines import _pytorch  # noqa: E402
+from algoperf_baselines import _pytorch, _pytorch_optimizer  # noqa: E402
 from algoperf_baselines.adamw import pytorch as adamw  # noqa: E402
 from algoperf_baselines.nadamw import pytorch as nadamw  # noqa: E402
 
@@ -85,7 +85,7 @@ def test_nadamw_takes_closures_and_leaves_parameters_without_gradient_alone() ->
 @pytest.mark.parametrize("shape", [(), (1,), (7, 5), (2, 3, 4), (0, 3)])
 def test_nadamw_in_blocks_is_nadamw_as_a_whole(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     def train(block_size: int) -> torch.Tensor:
-        monkeypatch.setattr(nadamw, "BLOCK_SIZE", block_size)
+        monkeypatch.setattr(_pytorch_optimizer, "BLOCK_SIZE", block_size)
         generator = torch.Generator().manual_seed(0)
         param = nn.Parameter(torch.randn(shape, generator=generator))
         optimizer = nadamw.NAdamW([param], lr=0.1)

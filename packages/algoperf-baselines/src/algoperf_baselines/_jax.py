@@ -9,7 +9,7 @@ import optax
 
 from algoperf import jax_sharding_utils, spec
 
-__all__ = ["data_selection", "initial_state", "update_params", "warmup_cosine"]
+__all__ = ["data_selection", "initial_state", "update_params", "warmup_cosine", "warmup_linear"]
 
 LOG_PERIOD_STEPS = 100
 
@@ -26,6 +26,21 @@ def warmup_cosine(workload: spec.Workload, hyperparameters: spec.Hyperparameters
         warmup_steps=int(hyperparameters.warmup_factor * workload.step_hint),
         decay_steps=workload.step_hint,
     )
+
+
+def warmup_linear(workload: spec.Workload, hyperparameters: spec.Hyperparameters) -> optax.Schedule:
+    """The learning rate by step: linear from 0, then linear to a part of the peak, where it stays.
+
+    It comes to `end_factor` times the peak at `decay_steps_factor` times the workload's step hint.
+
+    Source: arXiv 2306.07179, the baselines with momentum.
+    """
+    peak = hyperparameters.learning_rate
+    warmup_steps = int(hyperparameters.warmup_factor * workload.step_hint)
+    decay_steps = int(hyperparameters.decay_steps_factor * workload.step_hint) - warmup_steps
+    warmup = optax.linear_schedule(0.0, peak, warmup_steps)
+    decay = optax.linear_schedule(peak, hyperparameters.end_factor * peak, decay_steps)
+    return optax.join_schedules([warmup, decay], [warmup_steps])
 
 
 def initial_state(
@@ -72,6 +87,7 @@ def update_params(
     global_step: int,
     rng: spec.RandomState,
     train_state: Mapping[str, Any] | None = None,
+    update_batch_norm: bool = True,
 ) -> spec.UpdateReturn:
     """One step on the mean loss of the batch."""
     state, update = optimizer_state
@@ -80,7 +96,7 @@ def update_params(
         "dropout_rate": getattr(hyperparameters, "dropout_rate", None),
     }
     (state, params, model_state), loss = compiled_train_step()(
-        workload, update, (state, current_param_container, model_state), batch, rng, regularization
+        workload, update, (state, current_param_container, model_state), batch, rng, regularization, update_batch_norm
     )
     if workload.metrics_logger is not None and global_step % LOG_PERIOD_STEPS == 0:
         workload.metrics_logger.append_scalar_metrics({"loss": loss}, global_step)
@@ -94,7 +110,7 @@ def compiled_train_step() -> Callable[..., Any]:
     by_batch = jax_sharding_utils.get_batch_dim_sharding()
     return jax.jit(
         train_step,
-        static_argnames=("workload", "update"),
+        static_argnames=("workload", "update", "update_batch_norm"),
         donate_argnames=("state",),
         in_shardings=(replicated, by_batch, replicated, replicated),
         out_shardings=replicated,
@@ -108,6 +124,7 @@ def train_step(
     batch: dict[str, spec.Tensor],
     rng: spec.RandomState,
     regularization: dict[str, Any],
+    update_batch_norm: bool = True,
 ) -> tuple[tuple[Any, Any, Any], jax.Array]:
     """The new state and the loss, a float32 scalar: the mean over the examples on all devices.
 
@@ -119,11 +136,12 @@ def train_step(
         batch: the global batch.
         rng: randomness of dropout.
         regularization: `label_smoothing`, and `dropout_rate` or None for the workload's own.
+        update_batch_norm: whether the statistics of batch norm move; static.
     """
     opt_state, params, model_state = state
 
     def mean_loss(
-        params: spec.ParameterContainer, update_batch_norm: bool = True
+        params: spec.ParameterContainer, update_batch_norm: bool = update_batch_norm
     ) -> tuple[jax.Array, spec.ModelAuxiliaryState]:
         logits, new_model_state = workload.model_fn(
             params,

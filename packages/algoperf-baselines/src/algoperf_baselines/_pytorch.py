@@ -11,21 +11,25 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from algoperf import spec
 
-__all__ = ["data_selection", "initial_state", "update_params", "warmup_cosine"]
+__all__ = ["data_selection", "initial_state", "update_params", "warmup_cosine", "warmup_linear"]
 
 LOG_PERIOD_STEPS = 100
 
+# The part of the peak learning rate by step.
+Schedule = Callable[[int], float]
 LossAndState = tuple[torch.Tensor, spec.ModelAuxiliaryState]
 # Takes `update_batch_norm`.
 Backward = Callable[[bool], LossAndState]
 
 
-def warmup_cosine(warmup_steps: int, num_steps: int) -> Callable[[int], float]:
-    """The fraction of the peak learning rate by step: linear from 0, then a cosine to 0.
+def warmup_cosine(workload: spec.Workload, hyperparameters: spec.Hyperparameters) -> Schedule:
+    """Linear from 0, then a cosine to 0 at the workload's step hint.
 
     Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts",
     arXiv 1608.03983, equation 5, without restarts.
     """
+    num_steps = workload.step_hint
+    warmup_steps = int(hyperparameters.warmup_factor * num_steps)
 
     def factor(step: int) -> float:
         if step < warmup_steps:
@@ -36,13 +40,31 @@ def warmup_cosine(warmup_steps: int, num_steps: int) -> Callable[[int], float]:
     return factor
 
 
-def initial_state(
-    optimizer: Optimizer, workload: spec.Workload, hyperparameters: spec.Hyperparameters
-) -> spec.OptimizerState:
-    """An optimizer, and the schedule of its learning rate over the workload's step hint."""
+def warmup_linear(workload: spec.Workload, hyperparameters: spec.Hyperparameters) -> Schedule:
+    """Linear from 0, then linear to `end_factor` at `decay_steps_factor` times the workload's step hint.
+
+    Source: arXiv 2306.07179, the baselines with momentum.
+    """
     warmup_steps = int(hyperparameters.warmup_factor * workload.step_hint)
-    schedule = warmup_cosine(warmup_steps, workload.step_hint)
-    return {"optimizer": optimizer, "scheduler": LambdaLR(optimizer, schedule)}
+    decay_steps = int(hyperparameters.decay_steps_factor * workload.step_hint) - warmup_steps
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return step / warmup_steps
+        progress = min(1.0, (step - warmup_steps) / decay_steps)
+        return 1.0 + progress * (float(hyperparameters.end_factor) - 1.0)
+
+    return factor
+
+
+def initial_state(
+    optimizer: Optimizer,
+    workload: spec.Workload,
+    hyperparameters: spec.Hyperparameters,
+    schedule: Callable[[spec.Workload, spec.Hyperparameters], Schedule] = warmup_cosine,
+) -> spec.OptimizerState:
+    """An optimizer, and the schedule of its learning rate."""
+    return {"optimizer": optimizer, "scheduler": LambdaLR(optimizer, schedule(workload, hyperparameters))}
 
 
 def data_selection(
@@ -59,9 +81,7 @@ def data_selection(
     return next(input_queue)
 
 
-def take_gradients(
-    backward: Backward, params: torch.nn.Module, hyperparameters: spec.Hyperparameters
-) -> LossAndState:
+def take_gradients(backward: Backward, params: torch.nn.Module, hyperparameters: spec.Hyperparameters) -> LossAndState:
     """Leaves the gradients in the parameters; returns the mean loss and the new model state."""
     return backward(True)
 
