@@ -93,12 +93,12 @@ class Run:
     def append_scalar_metrics(self, metrics: dict[str, Any], global_step: int) -> None:
         self.logged.append((global_step, float(metrics["loss"])))
 
-    def step(self) -> Mapping[str, Any]:
-        """One step; returns the batch."""
+    def step(self, batch: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        """One step, on the next batch or on this one; returns the batch."""
         optimizer_state, params, model_state = self.state
         arguments = (self.hyperparameters, self.global_step, random_key(self.global_step))
         self.workload.backend.begin_step(0, self.global_step)
-        batch = self.submission.data_selection(
+        batch = batch or self.submission.data_selection(
             self.workload, self.queue, optimizer_state, params, model_state, *arguments
         )
         self.state = self.submission.update_params(
@@ -121,8 +121,8 @@ class Run:
     def parameters(self) -> list[np.ndarray]:
         """All parameters, on the host."""
         if self.workload.framework is Framework.PYTORCH:
-            return [p.detach().cpu().numpy() for p in self.state[1].parameters()]
-        return [np.asarray(array) for layer in self.state[1].values() for array in layer.values()]
+            return [p.detach().cpu().numpy().copy() for p in self.state[1].parameters()]
+        return [np.array(array) for layer in self.state[1].values() for array in layer.values()]
 
     def prepare_for_eval(self) -> None:
         """As a trial does before it evaluates."""

@@ -1,6 +1,6 @@
 """Schedule-free AdamW in PyTorch; the rule and its source are in the package."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -156,19 +156,22 @@ def average_weight(step: int, warmup_steps: int) -> float:
 def to_average(optimizer: ScheduleFreeAdamW) -> Tensors:
     """Moves the parameters from y to x; returns y."""
     before = []
-    for group in optimizer.param_groups:
-        for param in _updated(optimizer, group):
-            before.append(param.clone())
-            param.lerp_(optimizer.state[param]["z"], 1 - 1 / group["betas"][0])
+    for param, b1 in _updated(optimizer):
+        before.append(param.clone())
+        param.lerp_(optimizer.state[param]["z"], 1 - 1 / b1)
     return before
 
 
 @torch.no_grad()
 def set_params(optimizer: ScheduleFreeAdamW, values: Tensors) -> None:
     """Undoes `to_average`."""
-    params = [param for group in optimizer.param_groups for param in _updated(optimizer, group)]
-    torch._foreach_copy_(params, values)
+    for (param, _), value in zip(_updated(optimizer), values, strict=True):
+        param.copy_(value)
 
 
-def _updated(optimizer: ScheduleFreeAdamW, group: dict[str, Any]) -> Tensors:
-    return [param for param in group["params"] if param in optimizer.state]
+def _updated(optimizer: ScheduleFreeAdamW) -> Iterator[tuple[torch.Tensor, float]]:
+    """The parameters that have been updated, which has made them differ from x, and their b1."""
+    for group in optimizer.param_groups:
+        for param in group["params"]:
+            if param in optimizer.state:
+                yield param, group["betas"][0]
