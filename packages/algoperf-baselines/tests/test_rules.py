@@ -2,131 +2,20 @@
 
 import functools
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 from plain_rules import RULES, Plain
+from quadratic import MATRICES, PARAMS, POINT, STEP_HINT, begin, numbers, train
 
-from algoperf.search import as_hyperparameters
-from algoperf.spec import Framework, ParameterType
-from algoperf.submission import load, locate
+from algoperf.spec import Framework
 from algoperf.testing.compare import assert_close
-from algoperf.testing.frameworks import BOTH, require
+from algoperf.testing.frameworks import BOTH
 from algoperf_baselines import adafactor
 
-NUM_STEPS = 20
-STEP_HINT = 40
-MIN_FACTORED = 4
 # Of the norm of an array: some roundings of float32 (6e-8) in each of the steps.
 RTOL = 1e-6
-# What any of the rules asks for; each is there to be seen in 20 steps.
-POINT = {
-    "learning_rate": 0.01,
-    "one_minus_beta1": 0.1,
-    "beta2": 0.99,
-    "one_minus_beta3": 0.02,
-    "alpha": 3.0,
-    "warmup_factor": 0.1,
-    "decay_steps_factor": 0.4,
-    "end_factor": 0.3,
-    "weight_decay": 0.1,
-}
-# Shapes in JAX and types of parameters; `to_torch` says how they lie in PyTorch.
-PARAMS = {
-    "matrix": ((6, 5), ParameterType.WEIGHT),
-    "kernel": ((2, 2, 4, 5), ParameterType.CONV_WEIGHT),
-    "vector": ((7,), ParameterType.BIAS),
-    "scalar": ((), ParameterType.LAYER_NORM_SCALE),
-    "embedding": ((11, 4), ParameterType.EMBEDDING),
-    "output": ((5, 3), ParameterType.WEIGHT),
-}
-MATRICES = ("matrix", "kernel")
-AXES = {2: (1, 0), 4: (3, 2, 0, 1)}
-
-
-def to_torch(x: np.ndarray) -> np.ndarray:
-    """Outputs first."""
-    return np.ascontiguousarray(x.transpose(AXES.get(x.ndim, range(x.ndim))))
-
-
-def from_torch(x: np.ndarray) -> np.ndarray:
-    return x.transpose(np.argsort(AXES.get(x.ndim, range(x.ndim))))
-
-
-def numbers(seed: int, scale: float = 1.0) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return {name: np.asarray(scale * rng.standard_normal(shape), np.float32) for name, (shape, _) in PARAMS.items()}
-
-
-def gradients(params: dict[str, np.ndarray], step: int) -> dict[str, np.ndarray]:
-    """Of a quadratic of which each direction is as steep as it likes. Some rows of the embedding are not in a batch."""
-    centre, steepness = numbers(1), numbers(2)
-    found = {name: steepness[name] ** 2 * (params[name] - centre[name]) for name in PARAMS}
-    found["embedding"][step % 3 :: 3] = 0
-    return found
-
-
-def workload() -> Any:
-    return SimpleNamespace(
-        step_hint=STEP_HINT,
-        model_params_types={name: kind for name, (_, kind) in PARAMS.items()},
-        is_output_params=lambda name: name == "output",
-    )
-
-
-class InJax:
-    def __init__(self, name: str, params: dict[str, np.ndarray]) -> None:
-        import jax
-
-        module = load(locate(name, Framework.JAX))
-        self._optimizer = module.init_optimizer_state(workload(), params, None, as_hyperparameters(POINT), None)
-        self.params = params
-        self._update = jax.jit(self._optimizer[1])
-        # Schedule-free algorithms keep what is evaluated beside it.
-        self.state = self._optimizer[0][0] if name == "schedule_free_adamw" else self._optimizer[0]
-
-    def step(self, gradients: dict[str, np.ndarray]) -> None:
-        import optax
-
-        updates, self.state = self._update(gradients, self.state, self.params)
-        self.params = {name: np.asarray(p) for name, p in optax.apply_updates(self.params, updates).items()}
-
-
-class InTorch:
-    def __init__(self, name: str, params: dict[str, np.ndarray]) -> None:
-        from torch import nn, tensor
-
-        self.module = nn.Module()
-        for key, p in params.items():
-            self.module.register_parameter(key, nn.Parameter(tensor(to_torch(p))))
-        module = load(locate(name, Framework.PYTORCH))
-        self.state = module.init_optimizer_state(workload(), self.module, None, as_hyperparameters(POINT), None)
-
-    @property
-    def params(self) -> dict[str, np.ndarray]:
-        return {name: from_torch(p.detach().numpy().copy()) for name, p in self.module.named_parameters()}
-
-    def step(self, gradients: dict[str, np.ndarray]) -> None:
-        from torch import tensor
-
-        for name, gradient in gradients.items():
-            self.module.get_parameter(name).grad = tensor(to_torch(gradient))
-        self.state["optimizer"].step()
-        self.state["scheduler"].step()
-
-
-def train(algorithm: Any) -> dict[str, np.ndarray]:
-    """The parameters after all steps."""
-    for step in range(NUM_STEPS):
-        algorithm.step(gradients(algorithm.params, step))
-    return {name: np.atleast_1d(p) for name, p in algorithm.params.items()}
-
-
-@functools.cache
-def trained(name: str, framework: Framework) -> dict[str, np.ndarray]:
-    require(framework)
-    return train((InJax if framework is Framework.JAX else InTorch)(name, numbers(0)))
+MIN_FACTORED = 4
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +27,11 @@ def plain(name: str) -> Plain:
     beta1 = 1 - POINT["one_minus_beta1"]
     h = SimpleNamespace(**POINT, beta1=beta1, step_hint=STEP_HINT, min_factored=MIN_FACTORED)
     return Plain(name, numbers(0), h, MATRICES)
+
+
+@functools.cache
+def trained(name: str, framework: Framework) -> dict[str, np.ndarray]:
+    return train(begin(name, framework, numbers(0)))
 
 
 @pytest.mark.parametrize("framework", BOTH)
@@ -153,3 +47,23 @@ def test_both_frameworks_take_the_same_steps(name: str) -> None:
     jax, pytorch = (trained(name, framework) for framework in (Framework.JAX, Framework.PYTORCH))
     for key in PARAMS:
         assert_close(pytorch[key], jax[key], key, RTOL)
+
+
+@pytest.mark.parametrize("framework", BOTH)
+def test_the_average_is_evaluated(framework: Framework) -> None:
+    rule = plain("schedule_free_adamw")
+    algorithm = begin("schedule_free_adamw", framework, numbers(0))
+    train(rule), train(algorithm)
+    for key, found in algorithm.average.items():
+        assert_close(np.atleast_1d(found), np.atleast_1d(rule.kept[key]["x"]), key, RTOL)
+
+
+@pytest.mark.parametrize("framework", BOTH)
+@pytest.mark.parametrize("name", RULES)
+def test_arrays_of_zeros_without_gradients_stay(name: str, framework: Framework) -> None:
+    zeros = {key: np.zeros(shape, np.float32) for key, (shape, _) in PARAMS.items()}
+    algorithm = begin(name, framework, zeros)
+    for _ in range(2):
+        algorithm.step(zeros)
+    for key, found in algorithm.params.items():
+        np.testing.assert_array_equal(found, zeros[key])
