@@ -1,5 +1,6 @@
 """Baselines on workloads: both frameworks train the same, and agree on what a matrix is."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from algoperf import registry
 from algoperf.search import SearchSpace, as_hyperparameters
 from algoperf.seeds import random_key
-from algoperf.spec import Framework
+from algoperf.spec import Framework, Scale
 from algoperf.submission import load, locate
 from algoperf.testing.bench import Bench
 from algoperf.testing.compare import assert_close
@@ -18,8 +20,8 @@ from algoperf.testing.parity_tests import Twins
 from algoperf_criteo import torch_model, weights
 
 NUM_STEPS = 20
-# Of the norm of an array. Sums of a gradient are of float32 in another order, 20 times; LAMB, which divides norms, comes
-# to 7e-6, the others to at most 3e-6.
+# Of the norm of an array. Gradients are sums of float32 in another order, 20 times: LAMB, which divides norms, comes to
+# 7e-6, the others to at most 3e-6.
 RTOL = 2e-5
 BASELINES = (
     "adafactor adamw ademamix lamb lion momentum muon nadamw nadamw_self_tuning nesterov sam schedule_free_adamw "
@@ -29,7 +31,7 @@ BASELINES = (
 
 @pytest.fixture(scope="module")
 def twins(data_dir: Path) -> Any:
-    """Criteo in both frameworks, with the same weights. Its table is one array in both, for rules with norms of arrays."""
+    """Criteo in both frameworks with the same weights. Its table is one array, because some rules use arrays' norms."""
     for framework in Framework:
         require(framework)
     with pytest.MonkeyPatch.context() as patch:
@@ -91,6 +93,7 @@ def test_muon_sees_the_same_matrices_in_both_frameworks(name: str) -> None:
 def sizes_in_jax(workload: Any) -> list[tuple[int, ...]]:
     """Of the matrices: inputs and outputs, the smaller number first."""
     import jax
+    from optax.contrib import MuonDimensionNumbers
 
     from algoperf_baselines.muon.jax import matrices
 
@@ -99,7 +102,7 @@ def sizes_in_jax(workload: Any) -> list[tuple[int, ...]]:
         lambda axes, param: axes and [math.prod(param.shape[i] for i in side) for side in axes],
         matrices(workload, shapes),
         shapes,
-        is_leaf=lambda node: node is None or hasattr(node, "reduction_axis"),
+        is_leaf=lambda node: node is None or isinstance(node, MuonDimensionNumbers),
     )
     return sorted(tuple(sorted(s)) for s in jax.tree.leaves(sides, is_leaf=lambda node: isinstance(node, list)))
 
