@@ -21,7 +21,7 @@ Arrays = dict[str, np.ndarray]
 
 LR, B1, B2, EPS, WEIGHT_DECAY = 0.02, 0.9, 0.95, 1e-8, 0.1
 OPTIONS = {"block_size": 4, "start_step": 4, "root_period_steps": 3}
-MAX_DIMENSION = 12
+LARGE_DIMENSION = 13
 SHAPES = {
     "matrix": (3, 4), "tall": (10, 3), "embedding": (13, 3), "kernel": (3, 3, 2, 5), "row": (1, 6), "vector": (5,),
     "scalar": (),
@@ -108,7 +108,7 @@ class Plain:
         if sum(size > 1 for size in g.shape) < 2:
             return a
         direction = np.array(a)
-        axes = [i for i, size in enumerate(g.shape) if size <= MAX_DIMENSION]
+        axes = [i for i, size in enumerate(g.shape) if size < LARGE_DIMENSION]
         for number, block in enumerate(_slices(g.shape)):
             for i in axes:
                 rows = np.moveaxis(g[block], i, 0).reshape(g[block].shape[i], -1)
@@ -132,7 +132,7 @@ def _slices(shape: tuple[int, ...]) -> Iterator[tuple[Any, ...]]:
     """Blocks of at most 4 along each dimension but large ones, as equal as can be, the last one smaller."""
     ends = []
     for size in shape:
-        count = math.ceil(size / OPTIONS["block_size"]) if size <= MAX_DIMENSION else 1
+        count = math.ceil(size / OPTIONS["block_size"]) if size < LARGE_DIMENSION else 1
         width = math.ceil(size / count)
         ends.append([slice(i, min(i + width, size)) for i in range(0, size, width)])
     return itertools.product(*ends)
@@ -140,7 +140,7 @@ def _slices(shape: tuple[int, ...]) -> Iterator[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("framework", BOTH)
 def test_takes_the_steps_of_the_rule(framework: Framework, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "MAX_DIMENSION", MAX_DIMENSION)
+    monkeypatch.setattr(blocks, "LARGE_DIMENSION", LARGE_DIMENSION)
     params = _numbers(0)
     stepper, plain = Stepper(framework, params, **OPTIONS), Plain(params)
     for _ in range(20):
@@ -185,7 +185,7 @@ def test_roots_are_those_of_scipy(framework: Framework, seed: int, size: int, p:
 
 @pytest.mark.parametrize("framework", BOTH)
 @settings(max_examples=25, deadline=None)
-@given(seed=SEEDS, size=SIZES, p=POWERS, rank=st.integers(0, 2), log10=st.floats(-45, 36))
+@given(seed=SEEDS, size=SIZES, p=POWERS, rank=st.integers(0, 2), log10=st.floats(-45, 35))
 def test_roots_of_singular_matrices_are_bounded(
     framework: Framework, seed: int, size: int, p: int, rank: int, log10: float
 ) -> None:
@@ -224,7 +224,7 @@ def test_which_preconditioners_there_are() -> None:
     assert Blocks.of((32_000, 1025)).statistics == [(2, 513, 513)]
     assert Blocks.of((1536, 384)).statistics == [(2, 768, 768), (2, 384, 384)]
     assert Blocks.of((1, 1, 64, 1)).statistics == []
-    assert Blocks.of((8193, 8193)).statistics == []
+    assert Blocks.of((4096, 4096)).statistics == []
     assert Blocks.of(()).statistics == []
 
 
