@@ -59,9 +59,7 @@ def data_selection(
     return next(input_queue)
 
 
-def take_gradients(
-    backward: Backward, params: torch.nn.Module, hyperparameters: spec.Hyperparameters
-) -> LossAndState:
+def take_gradients(backward: Backward, params: torch.nn.Module, hyperparameters: spec.Hyperparameters) -> LossAndState:
     """Leaves the gradients in the parameters; returns the mean loss and the new model state."""
     return backward(True)
 

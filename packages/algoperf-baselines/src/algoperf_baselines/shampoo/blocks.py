@@ -12,7 +12,7 @@ Step t = 1, 2, … with gradient g of a parameter w:
     u  = b1 m + (1 - b1) g                                     # Nesterov momentum, up to its bias
     a  = u / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)         # the direction of NAdamW
     L_i <- b2 L_i + (1 - b2) G_i G_iᵀ                          # for each preconditioned dimension i
-    R_i <- (L_i / max eigenvalue of L_i + EPSILON I)^(-1 / 2k) # at step START_STEP, and every ROOT_PERIOD_STEPS after it
+    R_i <- (L_i / max eigenvalue of L_i + EPSILON I)^(-1 / 2k) # at START_STEP, and every ROOT_PERIOD_STEPS after it
     d  = R_1 ... R_k u, each along its dimension, scaled to the norm of a
     w <- w - lr (d + weight_decay w)
 
