@@ -3,7 +3,7 @@
 Sources: Gupta et al., "Shampoo: Preconditioned Stochastic Tensor Optimization", arXiv 1802.09568, algorithm 2; Anil et
 al., "Scalable Second Order Optimization for Deep Learning", arXiv 2002.09018, for grafting, and for roots that are
 computed now and then; Shi et al., "A Distributed Data-Parallel PyTorch Implementation of the Distributed Shampoo
-Optimizer", arXiv 2309.06497, section 3, for blocks, and for momentum of the gradients rather than of the updates.
+Optimizer", arXiv 2309.06497, for blocks, and for momentum of the gradients rather than of the updates.
 
 Step t = 1, 2, … with gradient g of a parameter w:
 
@@ -21,8 +21,8 @@ parameter that has at least two of a size above 1, except those of LARGE_DIMENSI
 START_STEP, and where k is 0, d = a: vectors and scalars follow NAdamW. L, R and the norms are those of single blocks.
 
 As d is scaled, neither the bias of u and L nor the scale of L matters. Neighbouring dimensions are not merged into one,
-as both papers do where they are small: which ones are neighbours differs between the frameworks' kernels. Every
-device computes all roots.
+as other implementations do where they are small: which ones are neighbours differs between the frameworks' kernels.
+Every device computes all roots.
 """
 
 import math
