@@ -196,6 +196,13 @@ def test_roots_of_singular_matrices_are_bounded(
 
 
 @pytest.mark.parametrize("framework", BOTH)
+def test_epsilon_is_relative_to_the_largest_eigenvalue(framework: Framework) -> None:
+    (root,) = _inverse_root(framework, np.diag([3e5, 3e-7, 0.0]).astype(np.float32)[None], 2)
+    # 0 is known up to the rounding of 1, a tenth of EPSILON.
+    np.testing.assert_allclose(root, np.diag([1.0, EPSILON**-0.5, EPSILON**-0.5]), rtol=0.06, atol=1e-4)
+
+
+@pytest.mark.parametrize("framework", BOTH)
 def test_roots_of_statistics_that_are_next_to_0_in_part(framework: Framework) -> None:
     # As of rare words. Of the statistics themselves `torch.linalg.eigh` finds no eigenvalues on CPUs.
     rng = np.random.default_rng(0)
