@@ -17,9 +17,7 @@ from algoperf_baselines.nadamw.pytorch import init_optimizer_state
 __all__ = ["data_selection", "get_batch_size", "init_optimizer_state", "take_gradients", "update_params"]
 
 
-def take_gradients(
-    backward: Backward, params: torch.nn.Module, hyperparameters: spec.Hyperparameters
-) -> LossAndState:
+def take_gradients(backward: Backward, params: torch.nn.Module, hyperparameters: spec.Hyperparameters) -> LossAndState:
     """Leaves the gradients of SAM in the parameters; returns the mean loss and the model state without ascent.
 
     Both passes drop out the same. The second leaves the statistics of batch norm alone.
@@ -27,15 +25,14 @@ def take_gradients(
     device = next(params.parameters()).device
     with torch.random.fork_rng([] if device.type == "cpu" else [device]):
         loss_and_state = backward(True)
-    moved = [p for p in params.parameters() if p.grad is not None]
-    starts, gradients = [p.detach().clone() for p in moved], [p.grad for p in moved]
+    moved: list[torch.Tensor] = [p.detach() for p in params.parameters() if p.grad is not None]
+    gradients = [p.grad for p in params.parameters() if p.grad is not None]
+    starts = [p.clone() for p in moved]
     # As in optax, also where all gradients are 0.
     scale = hyperparameters.rho / (torch.nn.utils.get_total_norm(gradients) + 1e-12)
-    with torch.no_grad():
-        torch._foreach_add_(moved, torch._foreach_mul(gradients, scale))
+    torch._foreach_add_(moved, list(torch._foreach_mul(gradients, scale)))
     backward(False)
-    with torch.no_grad():
-        torch._foreach_copy_(moved, starts)
+    torch._foreach_copy_(moved, starts)
     return loss_and_state
 
 

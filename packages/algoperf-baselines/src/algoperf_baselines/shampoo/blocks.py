@@ -3,7 +3,7 @@
 Sources: Gupta et al., "Shampoo: Preconditioned Stochastic Tensor Optimization", arXiv 1802.09568, algorithm 2; Anil et
 al., "Scalable Second Order Optimization for Deep Learning", arXiv 2002.09018, for grafting, and for roots that are
 computed now and then; Shi et al., "A Distributed Data-Parallel PyTorch Implementation of the Distributed Shampoo
-Optimizer", arXiv 2309.06497, section 3, for blocks, and for momentum of the gradients rather than of the updates.
+Optimizer", arXiv 2309.06497, for blocks, and for momentum of the gradients rather than of the updates.
 
 Step t = 1, 2, … with gradient g of a parameter w:
 
@@ -12,29 +12,29 @@ Step t = 1, 2, … with gradient g of a parameter w:
     u  = b1 m + (1 - b1) g                                     # Nesterov momentum, up to its bias
     a  = u / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)         # the direction of NAdamW
     L_i <- b2 L_i + (1 - b2) G_i G_iᵀ                          # for each preconditioned dimension i
-    R_i <- (L_i / max eigenvalue of L_i + EPSILON I)^(-1 / 2k) # at step START_STEP, and every ROOT_PERIOD_STEPS after it
+    R_i <- (L_i / max eigenvalue of L_i + EPSILON I)^(-1 / 2k) # at START_STEP, and every ROOT_PERIOD_STEPS after it
     d  = R_1 ... R_k u, each along its dimension, scaled to the norm of a
     w <- w - lr (d + weight_decay w)
 
 G_i is the gradient as a matrix with dimension i as its rows. k is the number of preconditioned dimensions: those of a
-parameter that has at least two of a size above 1, except those above MAX_DIMENSION, such as a vocabulary. Before
+parameter that has at least two of a size above 1, except those of LARGE_DIMENSION, such as a vocabulary. Before
 START_STEP, and where k is 0, d = a: vectors and scalars follow NAdamW. L, R and the norms are those of single blocks.
 
 As d is scaled, neither the bias of u and L nor the scale of L matters. Neighbouring dimensions are not merged into one,
-as both papers do where they are small: which ones are neighbours differs between the frameworks' kernels. Every
-device computes all roots.
+as other implementations do where they are small: which ones are neighbours differs between the frameworks' kernels.
+Every device computes all roots.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["BLOCK_SIZE", "EPSILON", "MAX_DIMENSION", "ROOT_PERIOD_STEPS", "START_STEP", "Blocks"]
+__all__ = ["BLOCK_SIZE", "EPSILON", "LARGE_DIMENSION", "ROOT_PERIOD_STEPS", "START_STEP", "Blocks"]
 
 # A preconditioner has at most this many rows.
 BLOCK_SIZE = 1024
-# A larger dimension has no preconditioner: it would need many times the memory of the parameter.
-MAX_DIMENSION = 8192
+# From this size on a dimension has no preconditioner: that of an embedding would need many times its memory.
+LARGE_DIMENSION = 4096
 # Above the rounding errors of small eigenvalues in float32.
 EPSILON = 1e-6
 # So rarely that the roots take a small part of the time at full scale.
@@ -62,7 +62,7 @@ class Blocks:
     def of(cls, shape: Sequence[int], block_size: int = BLOCK_SIZE) -> "Blocks":
         """The blocks of a parameter; a dimension without a preconditioner is not divided."""
         shape = tuple(size for size in shape if size > 1)
-        axes = tuple(i for i, size in enumerate(shape) if len(shape) > 1 and size <= MAX_DIMENSION)
+        axes = tuple(i for i, size in enumerate(shape) if len(shape) > 1 and size < LARGE_DIMENSION)
         counts = tuple(math.ceil(size / block_size) if i in axes else 1 for i, size in enumerate(shape))
         sizes = tuple(math.ceil(size / count) for size, count in zip(shape, counts, strict=True))
         return cls(shape, counts, sizes, axes)

@@ -118,9 +118,14 @@ def inverse_root(matrices: jax.Array, p: int) -> jax.Array:
 
     Of a matrix that is 0, or has entries that are not finite, it is a multiple of I.
     """
-    values, vectors = jnp.linalg.eigh(jnp.nan_to_num(matrices, nan=0.0, posinf=0.0, neginf=0.0))
-    largest = jnp.maximum(values[..., -1:], jnp.finfo(values.dtype).tiny)
-    powers = (jnp.maximum(values / largest, 0.0) + EPSILON) ** (-1 / p)
+    tiny = jnp.finfo(matrices.dtype).tiny
+    matrices = jnp.nan_to_num(matrices, nan=0.0, posinf=0.0, neginf=0.0)
+    row_sum = jnp.abs(matrices).sum(axis=-1).max(axis=-1)[..., None, None]
+    # The EPSILON is taken off again: eigh of some libraries fails where all of a part of a matrix is next to 0.
+    shifted = matrices / jnp.maximum(row_sum, tiny) + EPSILON * jnp.eye(matrices.shape[-1])
+    values, vectors = jnp.linalg.eigh(shifted)
+    values = jnp.maximum(values - EPSILON, 0.0)
+    powers = (values / jnp.maximum(values[..., -1:], tiny) + EPSILON) ** (-1 / p)
     return (vectors * powers[..., None, :]) @ vectors.mT
 
 

@@ -107,9 +107,14 @@ def inverse_root(matrices: torch.Tensor, p: int) -> torch.Tensor:
 
     Of a matrix that is 0, or has entries that are not finite, it is a multiple of I.
     """
-    values, vectors = torch.linalg.eigh(matrices.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0))
-    largest = values[..., -1:].clamp(min=torch.finfo(values.dtype).tiny)
-    powers = ((values / largest).clamp(min=0.0) + EPSILON) ** (-1 / p)
+    tiny = torch.finfo(matrices.dtype).tiny
+    matrices = matrices.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    row_sum = matrices.abs().sum(dim=-1).amax(dim=-1)[..., None, None]
+    # The EPSILON is taken off again: eigh of some libraries fails where all of a part of a matrix is next to 0.
+    shifted = matrices / row_sum.clamp(min=tiny) + EPSILON * torch.eye(matrices.shape[-1], device=matrices.device)
+    values, vectors = torch.linalg.eigh(shifted)
+    values = (values - EPSILON).clamp(min=0.0)
+    powers = (values / values[..., -1:].clamp(min=tiny) + EPSILON) ** (-1 / p)
     return (vectors * powers[..., None, :]) @ vectors.mT
 
 
