@@ -129,5 +129,6 @@ def test_mini_hyperparameters_are_one_point_of_the_same_names(name: str) -> None
 
 def test_batch_sizes() -> None:
     assert all(get_batch_size(name) == size for name, size in BATCH_SIZES.items())
+    assert all(size % 8 == 0 for size in BATCH_SIZES.values())
     with pytest.raises(ValueError, match="no batch size for 'ogbg_gelu'"):
         get_batch_size("ogbg_gelu")
