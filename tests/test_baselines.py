@@ -45,7 +45,7 @@ def train(name: str, bench: Bench, state: tuple[Any, Any]) -> Mapping[str, np.nd
     """The parameters after some steps without dropout, as they are evaluated."""
     workload, path = bench.workload, locate(name, bench.workload.framework)
     submission, mini = load(path), path.parent / "mini_hyperparameters.json"
-    point = as_hyperparameters(SearchSpace.load(mini).content[0] | {"warmup_factor": 0.01}) if mini.exists() else None
+    point = as_hyperparameters(SearchSpace.load(mini).content[0]) if mini.exists() else None
     params, model_state = bench.driver.with_arrays(state[0], bench.driver.arrays(state[0])), state[1]
     optimizer_state = submission.init_optimizer_state(workload, params, model_state, point, random_key(1))
     optimizer_state, params, model_state = workload.backend.place_state((optimizer_state, params, model_state))

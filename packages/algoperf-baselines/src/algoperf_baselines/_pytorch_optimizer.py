@@ -1,7 +1,7 @@
 """What the optimizers that PyTorch lacks share: the walk over parameters, and Adam's denominators."""
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -48,11 +48,9 @@ class Optimizer(torch.optim.Optimizer, abc.ABC):
         if not self.is_elementwise or not all(p.is_cpu for p in params):
             self.update(params, grads, states, group)
             return
-        # A block stays in the processor's cache through all passes, which takes half the time.
         for param, grad, state in zip(params, grads, states, strict=True):
-            tensors = {name: value for name, value in state.items() if name != "step"}
-            for p, g, *parts in zip(*map(_blocks, (param, grad, *tensors.values())), strict=True):
-                self.update([p], [g], [dict(zip(tensors, parts, strict=True), step=state["step"])], group)
+            for p, g, part in _blocks(param, grad, state):
+                self.update([p], [g], [part], group)
 
     def _advance(self, param: torch.Tensor) -> State:
         state: State = self.state[param]
@@ -62,10 +60,20 @@ class Optimizer(torch.optim.Optimizer, abc.ABC):
         return state
 
 
-def _blocks(x: torch.Tensor) -> Sequence[torch.Tensor]:
-    """Views of neighbouring rows, of about `BLOCK_SIZE` elements each."""
-    x = torch.atleast_1d(x)
-    return x.split(max(1, BLOCK_SIZE * len(x) // max(1, x.numel())))
+def _blocks(
+    param: torch.Tensor, grad: torch.Tensor, state: State
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, State]]:
+    """Views of neighbouring rows, of about `BLOCK_SIZE` elements each.
+
+    A block stays in the processor's cache through all passes of an update, which takes half the time.
+    """
+    if param.numel() <= BLOCK_SIZE:
+        yield param, grad, state
+        return
+    rows = max(1, BLOCK_SIZE * len(param) // param.numel())
+    tensors = {name: value for name, value in state.items() if name != "step"}
+    for p, g, *parts in zip(*(x.split(rows) for x in (param, grad, *tensors.values())), strict=True):
+        yield p, g, dict(zip(tensors, parts, strict=True), step=state["step"])
 
 
 def adam_denominators(grads: Tensors, states: list[State], b2: float, eps: float) -> tuple[Tensors, list[float]]:
