@@ -68,11 +68,11 @@ def workload() -> Any:
 
 
 class InJax:
-    def __init__(self, name: str, params: dict[str, np.ndarray]) -> None:
+    def __init__(self, name: str, params: dict[str, np.ndarray], hyperparameters: Any) -> None:
         import jax
 
         self._module = load(locate(name, Framework.JAX))
-        self._optimizer = self._module.init_optimizer_state(workload(), params, None, as_hyperparameters(POINT), None)
+        self._optimizer = self._module.init_optimizer_state(workload(), params, None, hyperparameters, None)
         self.params = params
         self._update = jax.jit(self._optimizer[1])
         # Schedule-free algorithms keep what is evaluated beside it.
@@ -93,14 +93,14 @@ class InJax:
 
 
 class InTorch:
-    def __init__(self, name: str, params: dict[str, np.ndarray]) -> None:
+    def __init__(self, name: str, params: dict[str, np.ndarray], hyperparameters: Any) -> None:
         from torch import nn, tensor
 
         self.module = nn.Module()
         for key, p in params.items():
             self.module.register_parameter(key, nn.Parameter(tensor(to_torch(p))))
         self._module = load(locate(name, Framework.PYTORCH))
-        self.state = self._module.init_optimizer_state(workload(), self.module, None, as_hyperparameters(POINT), None)
+        self.state = self._module.init_optimizer_state(workload(), self.module, None, hyperparameters, None)
 
     @property
     def params(self) -> dict[str, np.ndarray]:
@@ -122,10 +122,10 @@ class InTorch:
         self.state["scheduler"].step()
 
 
-def begin(name: str, framework: Framework, params: dict[str, np.ndarray]) -> Any:
+def begin(name: str, framework: Framework, params: dict[str, np.ndarray], **changes: float) -> Any:
     """A baseline in a framework: `params` as they lie in JAX, `step` with gradients, `average`, which is evaluated."""
     require(framework)
-    return (InJax if framework is Framework.JAX else InTorch)(name, params)
+    return (InJax if framework is Framework.JAX else InTorch)(name, params, as_hyperparameters(POINT | changes))
 
 
 def train(algorithm: Any) -> dict[str, np.ndarray]:

@@ -99,6 +99,15 @@ def test_nadamw_in_blocks_is_nadamw_as_a_whole(shape: tuple[int, ...], monkeypat
         assert torch.equal(train(block_size), whole)
 
 
+def test_blocks_are_rows_of_all_that_an_update_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pytorch_optimizer, "BLOCK_SIZE", 11)
+    param, grad, mu = torch.ones(7, 5), torch.ones(7, 5), torch.ones(7, 5)
+    for p, g, state in _pytorch_optimizer._blocks(param, grad, {"mu": mu, "step": 3}):
+        assert [len(p), len(g), len(state["mu"]), state["step"]] in ([2, 2, 2, 3], [1, 1, 1, 3])
+        p += 1
+    assert (param == 2).all()
+
+
 def test_nadamw_takes_all_parameters_at_once_where_they_are_on_no_cpu() -> None:
     param = nn.Parameter(torch.ones(3, device="meta"))
     param.grad = torch.ones_like(param)
