@@ -93,12 +93,12 @@ class Run:
     def append_scalar_metrics(self, metrics: dict[str, Any], global_step: int) -> None:
         self.logged.append((global_step, float(metrics["loss"])))
 
-    def step(self) -> Mapping[str, Any]:
-        """One step; returns the batch."""
+    def step(self, batch: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        """One step, on the next batch or on this one; returns the batch."""
         optimizer_state, params, model_state = self.state
         arguments = (self.hyperparameters, self.global_step, random_key(self.global_step))
         self.workload.backend.begin_step(0, self.global_step)
-        batch = self.submission.data_selection(
+        batch = batch or self.submission.data_selection(
             self.workload, self.queue, optimizer_state, params, model_state, *arguments
         )
         self.state = self.submission.update_params(
@@ -118,7 +118,32 @@ class Run:
         self.global_step += 1
         return batch
 
+    def parameters(self) -> list[np.ndarray]:
+        """All parameters, on the host."""
+        if self.workload.framework is Framework.PYTORCH:
+            return [p.detach().cpu().numpy().copy() for p in self.state[1].parameters()]
+        return [np.array(array) for layer in self.state[1].values() for array in layer.values()]
+
+    def prepare_for_eval(self) -> None:
+        """As a trial does before it evaluates."""
+        if self.submission.prepare_for_eval is None:
+            return
+        optimizer_state, params, model_state = self.state
+        self.state = self.submission.prepare_for_eval(
+            workload=self.workload,
+            current_param_container=params,
+            current_params_types=self.workload.model_params_types,
+            model_state=model_state,
+            hyperparameters=self.hyperparameters,
+            loss_type=self.workload.loss_type,
+            optimizer_state=optimizer_state,
+            eval_results=[],
+            global_step=self.global_step,
+            rng=random_key(self.global_step),
+        )
+
     def train_loss(self) -> float:
+        self.prepare_for_eval()
         _, params, model_state = self.state
         metrics = self.workload.evaluate(params, model_state, random_key(2), [Split.EVAL_TRAIN])
         return metrics["train/loss"]
@@ -126,16 +151,24 @@ class Run:
 
 @pytest.fixture
 def start() -> Any:
-    """Begins to run a submission; only the hyperparameters without a default are given."""
+    """Begins to run a submission, from the point for mini scale without warm-up, if it takes hyperparameters."""
     runs = []
 
     def begin(name: str, framework: Framework, **hyperparameters: Any) -> Run:
         require(framework)
-        point = {**GOLDEN["hyperparameters"], "warmup_factor": 0.0, **hyperparameters}
-        submission = load(locate(name, framework))
-        runs.append(Run(make_workload(TOY, framework), submission, as_hyperparameters(point)))
+        path = locate(name, framework)
+        point = mini_point(path.parent)
+        if point is not None:
+            point |= {"warmup_factor": 0.0, **hyperparameters}
+        runs.append(Run(make_workload(TOY, framework), load(path), point and as_hyperparameters(point)))
         return runs[-1]
 
     yield begin
     for run in runs:
         run.queue.close()
+
+
+def mini_point(folder: Path) -> dict[str, Any] | None:
+    """The hyperparameters of a baseline at mini scale; None if it is self-tuning."""
+    file = folder / "mini_hyperparameters.json"
+    return dict(json.loads(file.read_text())[0]) if file.exists() else None

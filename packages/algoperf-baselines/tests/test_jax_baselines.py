@@ -51,7 +51,7 @@ def test_gradients_are_clipped_to_a_global_norm(start: Any) -> None:
     assert float(norm) == pytest.approx(0.01, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", [*MODULES, "sam", "schedule_free_adamw", "shampoo"])
 def test_the_step_is_compiled_once(name: str, start: Any, caplog: pytest.LogCaptureFixture) -> None:
     run = start(name, Framework.JAX, label_smoothing=0.1, dropout_rate=0.1)
     with jax.log_compiles(), caplog.at_level(logging.WARNING):

@@ -18,7 +18,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
-from algoperf_baselines import _pytorch  # noqa: E402
+from algoperf_baselines import _pytorch, _pytorch_optimizer  # noqa: E402
 from algoperf_baselines.adamw import pytorch as adamw  # noqa: E402
 from algoperf_baselines.nadamw import pytorch as nadamw  # noqa: E402
 
@@ -85,7 +85,7 @@ def test_nadamw_takes_closures_and_leaves_parameters_without_gradient_alone() ->
 @pytest.mark.parametrize("shape", [(), (1,), (7, 5), (2, 3, 4), (0, 3)])
 def test_nadamw_in_blocks_is_nadamw_as_a_whole(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     def train(block_size: int) -> torch.Tensor:
-        monkeypatch.setattr(nadamw, "BLOCK_SIZE", block_size)
+        monkeypatch.setattr(_pytorch_optimizer, "BLOCK_SIZE", block_size)
         generator = torch.Generator().manual_seed(0)
         param = nn.Parameter(torch.randn(shape, generator=generator))
         optimizer = nadamw.NAdamW([param], lr=0.1)
@@ -97,6 +97,15 @@ def test_nadamw_in_blocks_is_nadamw_as_a_whole(shape: tuple[int, ...], monkeypat
     whole = train(10**6)
     for block_size in (1, 6, 11):
         assert torch.equal(train(block_size), whole)
+
+
+def test_blocks_are_rows_of_all_that_an_update_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pytorch_optimizer, "BLOCK_SIZE", 11)
+    param, grad, mu = torch.ones(7, 5), torch.ones(7, 5), torch.ones(7, 5)
+    for p, g, state in _pytorch_optimizer._blocks(param, grad, {"mu": mu, "step": 3}):
+        assert [len(p), len(g), len(state["mu"]), state["step"]] in ([2, 2, 2, 3], [1, 1, 1, 3])
+        p += 1
+    assert (param == 2).all()
 
 
 def test_nadamw_takes_all_parameters_at_once_where_they_are_on_no_cpu() -> None:

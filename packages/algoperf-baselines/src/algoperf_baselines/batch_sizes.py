@@ -1,4 +1,8 @@
-"""The training batch sizes of the baselines, over all devices."""
+"""The training batch sizes of the baselines, over all devices, for every workload at full scale.
+
+They are chosen for the reference accelerators, of which the smaller ones are 8 NVIDIA V100 with 16 GB each; 4 and 8
+devices divide them. Variants train with the size of their base.
+"""
 
 __all__ = ["BATCH_SIZES", "get_batch_size"]
 

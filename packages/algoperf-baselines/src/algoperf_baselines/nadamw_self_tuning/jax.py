@@ -1,0 +1,11 @@
+"""NAdamW in JAX, self-tuning."""
+
+from algoperf_baselines._self_tuning import with_hyperparameters
+from algoperf_baselines.nadamw import jax
+from algoperf_baselines.nadamw.jax import data_selection, get_batch_size
+from algoperf_baselines.nadamw_self_tuning import HYPERPARAMETERS
+
+__all__ = ["data_selection", "get_batch_size", "init_optimizer_state", "update_params"]
+
+init_optimizer_state = with_hyperparameters(jax.init_optimizer_state, HYPERPARAMETERS)
+update_params = with_hyperparameters(jax.update_params, HYPERPARAMETERS)

@@ -1,0 +1,1 @@
+"""Distributed Shampoo; the rule is in `blocks`."""
