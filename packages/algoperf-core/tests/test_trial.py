@@ -171,7 +171,7 @@ def test_an_unknown_hyperparameter_is_named_before_training(make_trial, framewor
         trial.run()
 
 
-def test_self_tuning_has_no_hyperparameters(make_trial, framework):
+def test_self_tuning_has_no_hyperparameters(make_trial, framework, tmp_path):
     trial = make_trial(framework, patch=UNKNOWN.replace("arguments[3].", "(hyperparameters := arguments[3]).rate or "))
     # Which of the things that are None lacked something cannot be told from this code, so nothing is said.
     assert trial.run().end_reason is EndReason.ERROR
@@ -179,7 +179,7 @@ def test_self_tuning_has_no_hyperparameters(make_trial, framework):
     with pytest.raises(
         SubmissionError, match="learning_rte, and self-tuning gives none; run it with --ruleset external"
     ):
-        make_trial(framework, patch=code, name="another").run()
+        make_trial(framework, patch=code, name="another", folder=tmp_path / "other").run()
 
 
 def test_an_unknown_hyperparameter_in_a_step_is_the_result(make_trial, framework):

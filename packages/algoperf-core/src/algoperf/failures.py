@@ -25,14 +25,14 @@ def facts(error: BaseException) -> dict[str, str]:
 
 def explained(error: Exception, submission: Submission, hyperparameters: Any) -> Exception:
     """The exception itself, or one that says which hyperparameter the submission asked for in vain."""
+    names = getattr(hyperparameters, "_fields", ())
     if not isinstance(error, AttributeError) or error.obj is not hyperparameters:
         return error
     frame = traceback.extract_tb(error.__traceback__)[-1]
     wanted = f"{submission.path} asks for the hyperparameter {error.name}"
-    if hyperparameters is not None:
+    if names:
         sentence = (
-            f"{wanted}, which is none of {', '.join(hyperparameters._fields)}; add it to the search space, "
-            "or give it with --hparam."
+            f"{wanted}, which is none of {', '.join(names)}; add it to the search space, or give it with --hparam."
         )
     elif f"hyperparameters.{error.name}" in (frame.line or ""):
         sentence = (

@@ -28,7 +28,7 @@ class Place(NamedTuple):
     Attributes:
         root: the folder for `sys.path`.
         name: the module's dotted name below it.
-        code: the folder that holds the submission's code, and what it shares with others.
+        code: the folder that holds the submission's code.
         is_package: whether it is part of a package.
     """
 
@@ -47,7 +47,7 @@ def place_of(path: Path) -> Place:
     """
     for parent in path.parents:
         if parent.name in ROOT_MARKERS:
-            return Place(parent.parent, _dotted(path, parent.parent), parent, False)
+            return Place(parent.parent, _dotted(path, parent.parent), path.parent, False)
     folder = path.parent
     while (folder / "__init__.py").exists():
         folder = folder.parent
