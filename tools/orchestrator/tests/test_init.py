@@ -11,7 +11,7 @@ import pytest
 from algoperf import registry
 from algoperf.records import read_trial, trial_folder
 from algoperf.search import SearchSpace
-from algoperf.spec import Framework, TuningRuleset
+from algoperf.spec import Framework, Scale, TuningRuleset
 from algoperf.testing.frameworks import BOTH, require
 from algoperf_scoring import submission_info
 
@@ -30,7 +30,7 @@ def test_it_trains_as_it_is(cli: Cli, tmp_path: Path, framework: Framework, rule
     assert init(cli, folder, framework, ruleset).code == 0
     arguments = ["run", "--workload", "toy", "--framework", framework.value, "--scale", "mini", "--clock", "virtual"]
     arguments += ["--ruleset", ruleset.value, "--submission", str(folder), "--experiment", str(tmp_path / "logs")]
-    result = cli(*arguments, "--max-steps", 60)
+    result = cli(*arguments, "--max-steps", 30)
     assert result.code == 0, result.err + result.out
     record = read_trial(trial_folder(tmp_path / "logs", 0, "toy", framework.value, 1))
     assert record.end_reason == "steps"
@@ -69,8 +69,10 @@ def test_it_knows_every_workload_and_every_hyperparameter(cli: Cli, tmp_path: Pa
     init(cli, folder, framework, TuningRuleset.EXTERNAL)
     names: dict[str, Any] = {}
     exec(compile((folder / "submission.py").read_text(), "submission.py", "exec"), names)
-    for name in registry.workload_names():
-        assert names["get_batch_size"](registry.workload_spec(name).base_name) > 0
+    specs = [registry.workload_spec(name) for name in registry.workload_names()]
+    for spec in specs:
+        # Workloads of mini scale bring their batch size.
+        assert spec.scale is Scale.MINI or names["get_batch_size"](spec.base_name) > 0
     space = SearchSpace.load(folder / "tuning_search_space.json")
     assert isinstance(space.content, dict)
     assert tuple(space.content) == names["Hyperparameters"]._fields
