@@ -125,6 +125,19 @@ def test_what_does_not_fit_is_said_before_training(cli: Cli, tmp_path: Path, sgd
     assert not list(tmp_path.rglob("trial.json"))
 
 
+def test_a_batch_that_devices_cannot_share_is_refused(cli: Cli, tmp_path: Path, sgd: Path) -> None:
+    require(Framework.JAX)
+    sgd.write_text(sgd.read_text().replace("return 32", "return 33"))
+    arguments = sgd_arguments(tmp_path, sgd, Framework.JAX)
+    arguments[arguments.index("--scale") + 1] = "full"
+    result = cli(*arguments, "--devices", 2)
+    assert result.code == 2
+    assert result.err == (
+        f"get_batch_size of {sgd} returned 33 for toy, which 2 devices cannot share equally; return a multiple of 2, "
+        "or use another number of devices.\n"
+    )
+
+
 def test_an_adapter_is_asked_for_beside_the_submission(cli: Cli, tmp_path: Path, sgd: Path) -> None:
     framework = any_framework()
     sgd.with_name("submission_info.yml").write_text("submission_name: SGD\nadapter: xmap\n")
