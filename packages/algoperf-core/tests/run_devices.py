@@ -20,9 +20,9 @@ def main() -> None:
     # Without dropout: its masks depend on how a batch is divided.
     spec = replace(spec, dropout_rate=0.0)
     workload = registry.make_workload(spec, framework)
-    name, adapter = sys.argv[4:6] if len(sys.argv) > 4 else (f"momentum_{framework.value}.py", None)
+    name, adapter = sys.argv[4:6] if len(sys.argv) > 4 else (f"momentum_{framework.value}.py", "")
     path = Path(__file__).parent / "submissions" / name
-    loaded = submission.load(path, adapter)
+    loaded = submission.load(path, adapter or None)
     config = study.trial_config(
         spec,
         framework=framework,
