@@ -167,11 +167,15 @@ def test_the_setup_of_pytorch_has_its_former_name_too(pytorch_utils, write):
     assert functions["pytorch_setup"] is pytorch_utils.pytorch_setup
 
 
-def test_moved_submissions_find_their_parts(write):
-    former = "submissions.submissions_algorithms_v0_5.AlgoPerf_Team_21.external_tuning.shampoo"
+FORMER = "submissions.submissions_algorithms_v0_5.AlgoPerf_Team_21.external_tuning.shampoo"
+
+
+@pytest.mark.parametrize("folder", ["submissions/external_tuning/shampoo", FORMER.replace(".", "/")])
+def test_moved_submissions_find_their_parts(write, folder):
+    """Those that lie where they lay do too."""
     path = write(
-        ("submissions/external_tuning/shampoo/steps/step.py", "SIZE = 11"),
-        ("submissions/external_tuning/shampoo/submission.py", f"from {former}.steps.step import SIZE\n{WHOLE}"),
+        (f"{folder}/steps/step.py", "SIZE = 11"),
+        (f"{folder}/submission.py", f"from {FORMER}.steps.step import SIZE\n{WHOLE}"),
     )
     loaded = submission.load(path)
     assert loaded.update_params.__globals__["SIZE"] == 11

@@ -10,11 +10,10 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-# The benchmark's package was renamed after v0.5, and the submissions of its competition were moved.
-ALIASES: Mapping[str, str] = {
-    "algorithmic_efficiency": "algoperf",
-    "submissions.submissions_algorithms_v0_5.AlgoPerf_Team_21": "submissions",
-}
+# The benchmark's package was renamed after v0.5.
+_RENAMED = {"algorithmic_efficiency": "algoperf"}
+# The submissions of its first competition lay elsewhere, and may still do.
+_MOVED = {"submissions.submissions_algorithms_v0_5.AlgoPerf_Team_21": "submissions"}
 
 
 class _SameModule(Loader):
@@ -35,20 +34,26 @@ class _SameModule(Loader):
 
 
 class AliasFinder(MetaPathFinder):
-    """Finds modules by their former names, and what contained them as empty packages."""
+    """Finds modules by their former names, and what contained them as empty packages.
+
+    Args:
+        aliases: present names by former ones.
+    """
+
+    def __init__(self, aliases: Mapping[str, str]) -> None:
+        self._aliases = aliases
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """The import system's hook; None for names that were none."""
-        for alias, name in ALIASES.items():
+        for alias, name in self._aliases.items():
             if fullname == alias or fullname.startswith(f"{alias}."):
                 present = name + fullname.removeprefix(alias)
                 found = importlib.util.find_spec(present)
-                return found and ModuleSpec(
-                    fullname, _SameModule(present), is_package=bool(found.submodule_search_locations)
-                )
-            if alias.startswith(f"{fullname}.") and "." in fullname:
+                is_package = found is not None and found.submodule_search_locations is not None
+                return found and ModuleSpec(fullname, _SameModule(present), is_package=is_package)
+            if "." in fullname and alias.startswith(f"{fullname}."):
                 return ModuleSpec(fullname, None, is_package=True)
         return None
 
@@ -57,4 +62,6 @@ def install() -> None:
     """Makes the former names importable in this process; once, however often it is called."""
     if not any(isinstance(finder, AliasFinder) for finder in sys.meta_path):
         # First: an installation of the benchmark's former package would bring classes of its own.
-        sys.meta_path.insert(0, AliasFinder())
+        sys.meta_path.insert(0, AliasFinder(_RENAMED))
+        # Last: what lies where it lay is found there.
+        sys.meta_path.append(AliasFinder(_MOVED))
