@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+import algoperf
 from algoperf import registry, spec, submission
 from algoperf.spec import Framework, Scale, SubmissionSpec
 from algoperf.submission import SubmissionError
@@ -144,12 +145,13 @@ def test_a_package_with_a_jax_py_stands_in_for_nothing(write):
 
 def test_the_benchmarks_former_name_is_the_same_module(write):
     path = write(
-        ("mine/submission.py", f"from algorithmic_efficiency import spec\nimport algorithmic_efficiency\n{WHOLE}")
+        ("mine/submission.py", f"import algorithmic_efficiency.spec\nfrom algorithmic_efficiency import spec\n{WHOLE}")
     )
     functions = submission.load(path).update_params.__globals__
     assert functions["spec"] is spec
     assert functions["algorithmic_efficiency"].spec is spec
     assert spec.__spec__.name == spec.__name__ == "algoperf.spec"
+    assert algoperf.__spec__.name == "algoperf"
     with pytest.raises(ModuleNotFoundError, match=r"algorithmic_efficiency\.nothing"):
         importlib.import_module("algorithmic_efficiency.nothing")
 
