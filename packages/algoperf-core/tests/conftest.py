@@ -13,11 +13,22 @@ SUBMISSIONS = Path(__file__).parent / "submissions"
 
 @pytest.fixture
 def make_trial(tmp_path):
-    """Makes a trial of the toy workload; a submission is a path, or code that goes before the momentum one's."""
+    """Makes a trial of the toy workload; a submission is a path, or code that goes behind the momentum one's."""
 
-    def make(framework, *, patch="", clock="virtual", folder=None, name=None, observer=None, **config):
+    def make(
+        framework,
+        *,
+        path=None,
+        patch="",
+        adapter=None,
+        clock="virtual",
+        folder=None,
+        name=None,
+        observer=None,
+        **config,
+    ):
         require(framework)
-        path = SUBMISSIONS / f"momentum_{framework.value}.py"
+        path = path or SUBMISSIONS / f"momentum_{framework.value}.py"
         if patch:
             code = path.read_text()
             path = tmp_path / (name or f"patched_{framework.value}") / "submission.py"
@@ -35,7 +46,7 @@ def make_trial(tmp_path):
             **config,
         )
         observers = {} if observer is None else {"observer": observer}
-        return Trial(settings, workload, submission.load(path), folder or tmp_path / "trial", **observers)
+        return Trial(settings, workload, submission.load(path, adapter), folder or tmp_path / "trial", **observers)
 
     return make
 

@@ -1,4 +1,7 @@
-"""Prints what a trial of the toy workload comes to on this process's devices: `run_devices.py FRAMEWORK FOLDER`."""
+"""Prints what a trial of the toy workload comes to on this process's devices.
+
+`run_devices.py FRAMEWORK FOLDER CLOCK [SUBMISSION ADAPTER [LEAVE_AT]]`
+"""
 
 import json
 import sys
@@ -17,8 +20,9 @@ def main() -> None:
     # Without dropout: its masks depend on how a batch is divided.
     spec = replace(spec, dropout_rate=0.0)
     workload = registry.make_workload(spec, framework)
-    path = Path(__file__).parent / "submissions" / f"momentum_{framework.value}.py"
-    loaded = submission.load(path)
+    name, adapter = sys.argv[4:6] if len(sys.argv) > 4 else (f"momentum_{framework.value}.py", "")
+    path = Path(__file__).parent / "submissions" / name
+    loaded = submission.load(path, adapter or None)
     config = study.trial_config(
         spec,
         framework=framework,
@@ -28,6 +32,8 @@ def main() -> None:
         clock=sys.argv[3],
         max_steps=25,
     )
+    if len(sys.argv) > 6:
+        assert Trial(config, workload, loaded, folder, leave_at=int(sys.argv[6])).run() is None
     trial = Trial(config, workload, loaded, folder)
     trial._judge = lambda state, metrics: None
     outcome = trial.run()

@@ -14,9 +14,9 @@ from algoperf.testing.frameworks import require
 SCRIPT = Path(__file__).parent / "run_devices.py"
 
 
-def run(framework, folder, devices, clock="virtual"):
+def run(framework, folder, devices, clock="virtual", *submission):
     environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
-    command = [str(SCRIPT), framework.value, str(folder), clock]
+    command = [str(SCRIPT), framework.value, str(folder), clock, *submission]
     if framework is Framework.JAX:
         environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
     elif devices > 1:
@@ -62,3 +62,34 @@ def test_two_processes_agree_on_the_wall_time(tmp_path):
     assert result["reason"] == "steps"
     assert times == sorted(times)
     assert times[0] > 0
+
+
+@pytest.fixture(scope="module")
+def momentum(tmp_path_factory):
+    require(Framework.JAX)
+    return run(Framework.JAX, tmp_path_factory.mktemp("momentum"), 1)
+
+
+PMAP = ("virtual", "pmap/submission.py", "pmap")
+
+
+@pytest.fixture(scope="module")
+def pmap_on_two(tmp_path_factory):
+    require(Framework.JAX)
+    return run(Framework.JAX, tmp_path_factory.mktemp("pmap"), 2, *PMAP)
+
+
+def test_a_submission_by_pmap_trains_as_the_same_of_today(momentum, pmap_on_two, tmp_path):
+    assert_close(momentum, run(Framework.JAX, tmp_path, 1, *PMAP), 1e-4)
+    assert pmap_on_two["shards"] == 2
+    assert_close(momentum, pmap_on_two, 1e-4)
+
+
+def test_a_submission_by_pmap_goes_on_between_two_evaluations(pmap_on_two, tmp_path):
+    """With the state as the submission had it, on all devices."""
+    resumed = run(Framework.JAX, tmp_path, 2, *PMAP, "14")
+    rows = [
+        [{name: row[name] for name in row.keys() - {"preemption_count"}} for row in one["evaluations"]]
+        for one in (pmap_on_two, resumed)
+    ]
+    assert rows[0] == rows[1]

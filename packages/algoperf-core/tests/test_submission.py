@@ -1,13 +1,16 @@
 """Finding, loading and checking submissions."""
 
+import importlib
 import sys
 from dataclasses import replace
 
 import pytest
 
-from algoperf import registry, submission
+import algoperf
+from algoperf import registry, spec, submission
 from algoperf.spec import Framework, Scale, SubmissionSpec
 from algoperf.submission import SubmissionError
+from algoperf.testing.frameworks import require
 from algoperf.testing.toy import TOY
 
 WHOLE = """
@@ -54,6 +57,16 @@ def write(tmp_path):
 # Where it is.
 
 
+def test_another_frameworks_submission_is_told_apart(write):
+    path = write(("mine/submission.py", f"import torch.optim\n{WHOLE}"))
+    submission.check_framework(path, Framework.PYTORCH)
+    with pytest.raises(ValueError, match=r"written for pytorch, not for jax; run it with --framework pytorch\.$"):
+        submission.check_framework(path, Framework.JAX)
+    submission.check_framework(write(("mine/submission.py", WHOLE)), Framework.JAX)
+    with pytest.raises(ValueError, match="is no Python"):
+        submission.check_framework(write(("mine/submission.py", "def f(:")), Framework.JAX)
+
+
 def test_a_path_is_a_file_or_its_folder(write):
     path = write(("mine/submission.py", WHOLE))
     assert submission.locate(str(path), Framework.JAX) == path
@@ -79,8 +92,8 @@ def test_a_name_leads_to_the_file_of_its_framework(write, monkeypatch):
         ("installed_sgd/__init__.py", ""), ("installed_sgd/parts.py", "SIZE = 7"), ("installed_sgd/jax.py", WHOLE)
     )
     sys.path.insert(0, str(path.parent.parent))
-    spec = SubmissionSpec(name="sgd", summary="", package="installed_sgd", frameworks=(Framework.JAX,))
-    monkeypatch.setattr(registry, "submission_spec", {"sgd": spec}.__getitem__)
+    sgd = SubmissionSpec(name="sgd", summary="", package="installed_sgd", frameworks=(Framework.JAX,))
+    monkeypatch.setattr(registry, "submission_spec", {"sgd": sgd}.__getitem__)
     assert submission.locate("sgd", Framework.JAX) == path
     assert submission.load(path).get_batch_size("toy") == 32
     with pytest.raises(ValueError, match="sgd is not written for pytorch"):
@@ -102,6 +115,78 @@ def test_public_submissions_import_their_parts_from_the_root(write, marker):
 def test_parts_beside_the_file_are_found(write):
     path = write(("mine/my_own_parts.py", "SIZE = 8"), ("mine/submission.py", f"import my_own_parts\n{WHOLE}"))
     assert submission.load(path).update_params.__globals__["my_own_parts"].SIZE == 8
+
+
+@pytest.mark.parametrize("folder", ["mine", "submissions/external_tuning/mine"])
+def test_a_package_imports_its_parts_in_every_way(write, folder):
+    """Relatively, and by the names that they have from its own folder, which beside a jax.py is none to import from."""
+    path = write(
+        (f"{folder}/__init__.py", ""),
+        (f"{folder}/parts.py", "SIZE = 9"),
+        (f"{folder}/my_optimizers/steps/step.py", "SIZE = 10"),
+        (
+            f"{folder}/submission.py",
+            f"from .parts import SIZE\nfrom my_optimizers.steps.step import SIZE as B\n{WHOLE}",
+        ),
+    )
+    functions = submission.load(path).update_params.__globals__
+    assert (functions["SIZE"], functions["B"]) == (9, 10)
+    assert sys.path[-1] == str(path.parent)
+
+
+def test_a_package_with_a_jax_py_stands_in_for_nothing(write):
+    path = write(("mine/__init__.py", ""), ("mine/jax.py", WHOLE))
+    submission.load(path)
+    assert str(path.parent) not in sys.path
+
+
+# Former names.
+
+
+def test_the_benchmarks_former_name_is_the_same_module(write):
+    path = write(
+        ("mine/submission.py", f"import algorithmic_efficiency.spec\nfrom algorithmic_efficiency import spec\n{WHOLE}")
+    )
+    functions = submission.load(path).update_params.__globals__
+    assert functions["spec"] is spec
+    assert functions["algorithmic_efficiency"].spec is spec
+    assert spec.__spec__.name == spec.__name__ == "algoperf.spec"
+    assert algoperf.__spec__.name == "algoperf"
+    with pytest.raises(ModuleNotFoundError, match=r"algorithmic_efficiency\.nothing"):
+        importlib.import_module("algorithmic_efficiency.nothing")
+
+
+@pytest.fixture(scope="module")
+def pytorch_utils():
+    """Imported before `imports` looks at what is there: PyTorch can be imported once only."""
+    require(Framework.PYTORCH)
+    return importlib.import_module("algoperf.pytorch_utils")
+
+
+def test_the_setup_of_pytorch_has_its_former_name_too(pytorch_utils, write):
+    code = "from algorithmic_efficiency.pytorch_utils import pytorch_setup"
+    functions = submission.load(write(("mine/submission.py", f"{code}\n{WHOLE}"))).update_params.__globals__
+    assert functions["pytorch_setup"] is pytorch_utils.pytorch_setup
+
+
+FORMER = "submissions.submissions_algorithms_v0_5.AlgoPerf_Team_21.external_tuning.shampoo"
+
+
+@pytest.mark.parametrize("folder", ["submissions/external_tuning/shampoo", FORMER.replace(".", "/")])
+def test_moved_submissions_find_their_parts(write, folder):
+    """Those that lie where they lay do too."""
+    path = write(
+        (f"{folder}/steps/step.py", "SIZE = 11"),
+        (f"{folder}/submission.py", f"from {FORMER}.steps.step import SIZE\n{WHOLE}"),
+    )
+    loaded = submission.load(path)
+    assert loaded.update_params.__globals__["SIZE"] == 11
+    assert loaded.files == ("steps/step.py", "submission.py")
+
+
+def test_an_unknown_adapter_is_refused(write):
+    with pytest.raises(SubmissionError, match="asks for the adapter 'xmap'; there is pmap"):
+        submission.load(write(("mine/submission.py", WHOLE)), "xmap")
 
 
 def test_a_package_may_import_relatively(write):
@@ -227,7 +312,7 @@ def test_after_a_failure_a_mended_file_is_loaded(write):
 
 def with_sizes(write, code):
     loaded = submission.load(write(("mine/submission.py", f"{WHOLE}\ndef get_batch_size(workload_name):\n    {code}")))
-    return loaded.batch_size
+    return lambda spec, num_devices=1: loaded.batch_size(spec, num_devices)
 
 
 def test_at_mini_scale_the_batch_size_is_the_specs(write):
@@ -252,9 +337,20 @@ def test_a_variant_may_have_a_batch_size_of_its_own(write):
     assert batch_size(replace(TOY, name="toy_gelu", base="toy")) == 48
 
 
-def test_an_unknown_workload_is_the_submissions_error(write):
-    with pytest.raises(KeyError, match="toy"):
+def test_an_unknown_workload_is_named(write):
+    with pytest.raises(
+        SubmissionError, match=r"get_batch_size of .* knows no toy \(KeyError: 'toy'\); add a batch size"
+    ):
         with_sizes(write, "return {'other': 96}[workload_name]")(TOY)
+
+
+def test_devices_share_a_batch_equally(write):
+    batch_size = with_sizes(write, "return 30")
+    assert batch_size(TOY, 3) == 30
+    with pytest.raises(
+        SubmissionError, match="returned 30 for toy, which 4 devices cannot share equally; return a mul"
+    ):
+        batch_size(TOY, 4)
 
 
 @pytest.mark.parametrize("size", ["0", "-1", "None", "32.0", "'32'"])

@@ -11,7 +11,9 @@ from algoperf import record_files
 from algoperf.clock import Account, WallClock
 from algoperf.data import Batches
 from algoperf.records import RecordsError, read_trial
+from algoperf.search import as_hyperparameters
 from algoperf.spec import Framework
+from algoperf.submission import SubmissionError
 from algoperf.trial import EndReason
 
 
@@ -123,6 +125,10 @@ def test_an_exception_is_a_result_and_loses_no_evaluation(make_trial, framework)
     [
         ("def update_params(**arguments):\n    return None", "update_params of .* returned a NoneType"),
         ("def prepare_for_eval(**arguments):\n    return 1, 2", "prepare_for_eval of .* returned a tuple"),
+        (
+            "def data_selection(*arguments):\n    return 1, 2",
+            "data_selection of .* returned a tuple; it returns a batch",
+        ),
     ],
 )
 def test_a_wrong_result_is_named(make_trial, framework, patch, message):
@@ -131,10 +137,61 @@ def test_a_wrong_result_is_named(make_trial, framework, patch, message):
     assert re.search(message, outcome.error["message"])
 
 
-def test_a_jax_optimizer_state_must_be_a_pair(make_trial):
-    outcome = make_trial(Framework.JAX, patch="def init_optimizer_state(*a):\n    return {}").run()
+NO_STATES = {
+    Framework.JAX: ["None", "{}", "optax.chain(optax.identity(), optax.identity()).init(arguments[1])", "({}, {})"],
+    Framework.PYTORCH: ["None"],
+}
+
+
+@pytest.mark.parametrize(("framework", "state"), [(f, state) for f, states in NO_STATES.items() for state in states])
+def test_what_is_no_optimizer_state_is_refused_before_training(make_trial, framework, state):
+    trial = make_trial(framework, patch=f"def init_optimizer_state(*arguments):\n    return {state}")
+    with pytest.raises(
+        SubmissionError, match=r"init_optimizer_state of .*submission.py returned a .*; in .* it returns"
+    ):
+        trial.run()
+    assert not trial.records.folder.exists()
+
+
+UNKNOWN = """
+_init = init_optimizer_state
+def init_optimizer_state(*arguments):
+    rate = arguments[3].learning_rte
+    return _init(*arguments)
+"""
+
+
+def test_an_unknown_hyperparameter_is_named_before_training(make_trial, framework):
+    trial = make_trial(framework, patch=UNKNOWN)
+    trial._hyperparameters = as_hyperparameters({"learning_rate": 0.1, "beta": 0.9})
+    expected = (
+        r"submission.py asks for the hyperparameter learning_rte, which is none of learning_rate, beta; add it to"
+    )
+    with pytest.raises(SubmissionError, match=expected):
+        trial.run()
+
+
+def test_self_tuning_has_no_hyperparameters(make_trial, framework, tmp_path):
+    trial = make_trial(framework, patch=UNKNOWN.replace("arguments[3].", "(hyperparameters := arguments[3]).rate or "))
+    # Which of the things that are None lacked something cannot be told from this code, so nothing is said.
+    assert trial.run().end_reason is EndReason.ERROR
+    code = UNKNOWN.replace("rate = arguments[3].", "hyperparameters = arguments[3]\n    rate = hyperparameters.")
+    with pytest.raises(
+        SubmissionError, match="learning_rte, and self-tuning gives none; run it with --ruleset external"
+    ):
+        make_trial(framework, patch=code, name="another", folder=tmp_path / "other").run()
+
+
+def test_an_unknown_hyperparameter_in_a_step_is_the_result(make_trial, framework):
+    patch = """
+_update = update_params
+def update_params(hyperparameters, **arguments):
+    return _update(hyperparameters=hyperparameters.learning_rte, **arguments)
+"""
+    outcome = make_trial(framework, patch=patch).run()
     assert outcome.end_reason is EndReason.ERROR
-    assert "a pair" in outcome.error["message"]
+    assert "asks for the hyperparameter learning_rte" in outcome.error["message"]
+    assert "return _update(hyperparameters=hyperparameters.learning_rte" in outcome.error["traceback"]
 
 
 def test_a_submissions_own_file_error_is_its_error(make_trial, framework):
@@ -285,10 +342,11 @@ def update_params(train_state, **arguments):
 def test_another_code_or_number_of_devices_is_refused(make_trial, framework):
     first = make_trial(framework, max_steps=3)
     first.run()
-    again = make_trial(framework, max_steps=3)
-    object.__setattr__(again.submission, "content_hash", "another")
-    with pytest.raises(RecordsError, match="submission_sha256"):
-        again.run()
+    for name, recorded in (("content_hash", "submission_sha256"), ("adapter", "submission_adapter")):
+        again = make_trial(framework, max_steps=3)
+        object.__setattr__(again.submission, name, "another")
+        with pytest.raises(RecordsError, match=recorded):
+            again.run()
 
 
 def test_other_data_than_at_the_start_is_refused(make_trial, framework):

@@ -83,6 +83,34 @@ def test_run_without_hyperparameters(cli: Cli, tmp_path: Path, sgd: Path) -> Non
     assert_one_sentence(result, "pass one with --tuning-search-space.")
 
 
+def test_run_for_another_framework(cli: Cli, tmp_path: Path, sgd: Path) -> None:
+    sgd.write_text("import jax\n" + sgd.read_text())
+    arguments = run_arguments(tmp_path, {"--submission": sgd, "--hparam": "rate=1"})
+    assert_one_sentence(cli(*arguments), "is written for jax, not for pytorch; run it with --framework jax.")
+
+
+def test_run_of_what_is_no_python(cli: Cli, tmp_path: Path, sgd: Path) -> None:
+    sgd.write_text("def f(:")
+    arguments = run_arguments(tmp_path, {"--submission": sgd, "--hparam": "rate=1"})
+    assert_one_sentence(cli(*arguments), "is no Python: ")
+
+
+def test_run_with_requirements_that_are_not_met(cli: Cli, tmp_path: Path, sgd: Path) -> None:
+    sgd.with_name("requirements.txt").write_text("nothing-of-this-name>=2\n")
+    arguments = run_arguments(tmp_path, {"--submission": sgd, "--hparam": "rate=1"})
+    assert_one_sentence(
+        cli(*arguments), "of which nothing is installed; install that for this submission alone with `uv"
+    )
+
+
+def test_a_suite_with_requirements_that_are_not_met(cli: Cli, tmp_path: Path, sgd: Path) -> None:
+    sgd.with_name("requirements.txt").write_text("nothing-of-this-name>=2\n")
+    arguments = ["full-suite", "--submission", sgd, "--framework", "pytorch", "--ruleset", "self", "--scale", "mini"]
+    result = cli(*arguments, "--workloads", "toy", "--experiment", tmp_path / "experiment")
+    assert_one_sentence(result, "of which nothing is installed")
+    assert not (tmp_path / "experiment").exists()
+
+
 def test_run_with_a_space_that_does_not_parse(cli: Cli, tmp_path: Path) -> None:
     space = tmp_path / "space.json"
     space.write_text('{"learning_rate": {"min": 1}}')

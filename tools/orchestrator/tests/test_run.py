@@ -101,6 +101,66 @@ def test_a_submission_that_cannot_be_loaded(cli: Cli, tmp_path: Path, sgd: Path)
     assert result.err == f"{sgd} cannot be imported: RuntimeError: broken.\n"
 
 
+REFUSED = {
+    "a missing function": ("def data_selection", "def data_section", "has no function data_selection; add it."),
+    "a hyperparameter": (
+        'return ({"step": 0}, None)',
+        "return hyperparameters.beta, None",
+        "asks for the hyperparameter beta, which is none of sleep_s, fail_at, die_at; add it to the search space, "
+        "or give it with --hparam.",
+    ),
+    "no state": ('return ({"step": 0}, None)', "pass", "init_optimizer_state of "),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_does_not_fit_is_said_before_training(cli: Cli, tmp_path: Path, sgd: Path, kind: str) -> None:
+    old, new, sentence = REFUSED[kind]
+    sgd.write_text(sgd.read_text().replace(old, new))
+    result = cli(*sgd_arguments(tmp_path / "logs", sgd, any_framework()))
+    assert result.code == 2
+    assert sentence in result.err
+    assert result.err.count("\n") == 1
+    assert str(sgd) in result.err
+    assert not list(tmp_path.rglob("trial.json"))
+
+
+def test_a_batch_that_devices_cannot_share_is_refused(cli: Cli, tmp_path: Path, sgd: Path) -> None:
+    require(Framework.JAX)
+    sgd.write_text(sgd.read_text().replace("return 32", "return 33"))
+    arguments = sgd_arguments(tmp_path, sgd, Framework.JAX)
+    arguments[arguments.index("--scale") + 1] = "full"
+    result = cli(*arguments, "--devices", 2)
+    assert result.code == 2
+    assert result.err == (
+        f"get_batch_size of {sgd} returned 33 for toy, which 2 devices cannot share equally; return a multiple of 2, "
+        "or use another number of devices.\n"
+    )
+
+
+def test_an_adapter_is_asked_for_beside_the_submission(cli: Cli, tmp_path: Path, sgd: Path) -> None:
+    framework = any_framework()
+    sgd.with_name("submission_info.yml").write_text("submission_name: SGD\nadapter: xmap\n")
+    result = cli(*sgd_arguments(tmp_path, sgd, framework))
+    assert result.code == 2
+    assert f"{sgd} asks for the adapter 'xmap'" in result.err
+
+
+def test_a_submission_by_pmap(cli: Cli, tmp_path: Path, sgd: Path) -> None:
+    require(Framework.JAX)
+    sgd.with_name("submission_info.yml").write_text("adapter: pmap\n")
+    shapes = "print([leaf.shape for leaf in jax.tree.leaves((current_param_container, batch))])"
+    sgd.write_text("import jax\n" + sgd.read_text().replace('os.write(1, b"and so may C\\n")', shapes))
+    arguments = sgd_arguments(tmp_path, sgd, Framework.JAX)
+    arguments[arguments.index("--max-steps") + 1] = "2"
+    result = cli(*arguments, "--devices", 2)
+    assert result.code == 0, result.err + result.out
+    folder = trial_folder(tmp_path, 0, "toy", "jax", 1)
+    assert read_trial(folder).metadata[0]["submission_adapter"] == "pmap"
+    shapes_seen = [line for line in (folder / STDERR).read_text().splitlines() if line.startswith("[(")]
+    assert shapes_seen == ["[(2, 32), (2, 8, 32), (2, 4), (2, 32, 4), (2, 16, 8), (2, 16)]"] * 2
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_trial_continues(cli: Cli, tmp_path: Path, sgd: Path, number: signal.Signals) -> None:
     framework = any_framework()
@@ -171,6 +231,14 @@ def test_two_processes_of_pytorch(cli: Cli, tmp_path: Path, sgd: Path) -> None:
     record = read_trial(trial_folder(tmp_path, 0, "toy", "pytorch", 1))
     assert record.end_reason == "error"
     assert record.metadata[0]["device_count"] == 2
+
+
+def test_two_processes_refuse_as_one(cli: Cli, tmp_path: Path, sgd: Path) -> None:
+    require(Framework.PYTORCH)
+    sgd.write_text("raise RuntimeError('broken')")
+    result = cli(*sgd_arguments(tmp_path, sgd, Framework.PYTORCH), "--devices", "2")
+    assert result.code == 2
+    assert result.err == f"{sgd} cannot be imported: RuntimeError: broken.\n"
 
 
 def test_a_demo(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sysconfig
 import traceback
 from pathlib import Path
+from typing import Any
 
 from algoperf.backends import Backend
 from algoperf.data import DataError
 from algoperf.state_tree import StateError
-from algoperf.submission import Submission
+from algoperf.submission import Submission, SubmissionError
 from algoperf.trial_config import EndReason
 
 
@@ -20,6 +21,29 @@ def facts(error: BaseException) -> dict[str, str]:
         "message": str(error),
         "traceback": "".join(traceback.format_exception(error)),
     }
+
+
+def explained(error: Exception, submission: Submission, hyperparameters: Any) -> Exception:
+    """The exception itself, or one that says which hyperparameter the submission asked for in vain."""
+    names = getattr(hyperparameters, "_fields", ())
+    if not isinstance(error, AttributeError) or error.obj is not hyperparameters:
+        return error
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    wanted = f"{submission.path} asks for the hyperparameter {error.name}"
+    if names:
+        sentence = (
+            f"{wanted}, which is none of {', '.join(names)}; add it to the search space, or give it with --hparam."
+        )
+    elif f"hyperparameters.{error.name}" in (frame.line or ""):
+        sentence = (
+            f"{wanted}, and self-tuning gives none; run it with --ruleset external, or set the value in its code."
+        )
+    else:
+        # Something else was None.
+        return error
+    explanation = SubmissionError(sentence)
+    explanation.__cause__ = error
+    return explanation
 
 
 def end_reason(error: Exception, backend: Backend, submission: Submission) -> EndReason:

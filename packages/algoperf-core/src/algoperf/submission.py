@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import ast
-import hashlib
-import importlib
 import importlib.util
 import inspect
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NamedTuple
+from pkgutil import resolve_name
+from typing import Any
 
 from algoperf import registry
 from algoperf.spec import Framework, OptimizerState, UpdateReturn, WorkloadSpec
+from algoperf.submission_import import SubmissionError, content_hash, import_file, loaded_files, place_of
 
-# Folders that public submissions import from by absolute name: what contains one of them belongs on sys.path.
-ROOT_MARKERS = ("submissions", "algorithms")
+__all__ = ["Submission", "SubmissionError", "check_framework", "load", "locate"]
 
 _POSITIONAL = {
     "init_optimizer_state": ("workload", "model_params", "model_state", "hyperparameters", "rng"),
@@ -57,8 +54,8 @@ _OPTIONAL = ("prepare_for_eval",)
 _MODULES = {Framework.JAX: {"jax", "jaxlib", "flax", "optax"}, Framework.PYTORCH: {"torch"}}
 
 
-class SubmissionError(Exception):
-    """A submission that cannot be loaded or does not keep to the API; the message is one sentence."""
+# What makes a submission that was written for a former layout of arrays fit; see `Submission.adapter`.
+_ADAPTERS = {"pmap": "algoperf.pmap_jax:adapt"}
 
 
 @dataclass(frozen=True)
@@ -68,8 +65,9 @@ class Submission:
     Attributes:
         path: the file it was loaded from.
         files: the submission's Python files that were loaded, from its outermost folder.
-        content_hash: SHA-256 over them, see `content_hash`.
+        content_hash: SHA-256 over them.
         wants_train_state: whether `update_params` takes `train_state`.
+        adapter: the name of what stands between it and the harness, if anything does.
     """
 
     path: Path
@@ -81,18 +79,40 @@ class Submission:
     get_batch_size: Callable[[str], int]
     prepare_for_eval: Callable[..., UpdateReturn] | None
     wants_train_state: bool
+    adapter: str | None = None
 
-    def batch_size(self, spec: WorkloadSpec) -> int:
-        """The training batch size: asked for by the workload's name, then by its base's; the spec's at mini scale."""
+    def batch_size(self, spec: WorkloadSpec, num_devices: int) -> int:
+        """The training batch size: asked for by the workload's name, then by its base's; the spec's at mini scale.
+
+        Raises:
+            SubmissionError: there is none for the workload, or none that the devices can share.
+        """
         if spec.batch_size is not None:
             return spec.batch_size
-        try:
-            size = self.get_batch_size(spec.name)
-        except (ValueError, KeyError):
-            size = self.get_batch_size(spec.base_name)
+        size = self._ask_for_batch_size(spec)
         if not isinstance(size, int) or size < 1:
-            raise SubmissionError(f"get_batch_size of {self.path} returned {size!r} for {spec.name}.")
+            raise SubmissionError(
+                f"get_batch_size of {self.path} returned {size!r} for {spec.name}; it returns a positive int."
+            )
+        if size % num_devices:
+            raise SubmissionError(
+                f"get_batch_size of {self.path} returned {size} for {spec.name}, which {num_devices} devices cannot "
+                f"share equally; return a multiple of {num_devices}, or use another number of devices."
+            )
         return size
+
+    def _ask_for_batch_size(self, spec: WorkloadSpec) -> Any:
+        try:
+            return self.get_batch_size(spec.name)
+        except (ValueError, KeyError):
+            pass
+        try:
+            return self.get_batch_size(spec.base_name)
+        except (ValueError, KeyError) as error:
+            raise SubmissionError(
+                f"get_batch_size of {self.path} knows no {spec.base_name} ({type(error).__name__}: {error}); "
+                "add a batch size for it, or run another workload."
+            ) from error
 
 
 def locate(name_or_path: str, framework: Framework) -> Path:
@@ -139,45 +159,52 @@ def is_written_for(path: Path, framework: Framework) -> bool:
     return not found or framework in found
 
 
-def load(path: Path) -> Submission:
+def check_framework(path: Path, framework: Framework) -> None:
+    """Raises ValueError if a submission's file is no Python, or imports the other framework only."""
+    if not is_written_for(path, framework):
+        (other,) = set(Framework) - {framework}
+        raise ValueError(
+            f"The submission {path} is written for {other.value}, not for {framework.value}; "
+            f"run it with --framework {other.value}."
+        )
+
+
+def load(path: Path, adapter: str | None = None) -> Submission:
     """Loads and checks a submission.
 
+    Args:
+        path: its file.
+        adapter: "pmap" for one that was written for `jax.pmap`; see `algoperf.pmap_jax`.
+
     Raises:
-        SubmissionError: it cannot be imported, lacks a function, or has one with another signature.
+        SubmissionError: it cannot be imported, lacks a function, or has one with another signature; or there is no
+            such adapter.
     """
-    place = _place(path)
-    module = _import(path, place)
+    if adapter is not None and adapter not in _ADAPTERS:
+        raise SubmissionError(f"{path} asks for the adapter {adapter!r}; there is {', '.join(_ADAPTERS)}.")
+    place = place_of(path)
+    module = import_file(path, place)
     functions = {name: getattr(module, name, None) for name in (*_POSITIONAL, *_KEYWORDS)}
     for name, function in functions.items():
         if function is None and name in _OPTIONAL:
             continue
         if not callable(function):
-            raise SubmissionError(f"{path} has no function {name}.")
+            raise SubmissionError(f"{path} has no function {name}; add it.")
         _check_signature(path, name, function)
     update_params = functions["update_params"]
     assert update_params is not None
-    files = _loaded(place.code)
-    return Submission(
+    files = loaded_files(place.code)
+    loaded = Submission(
         path=path,
         files=files,
         content_hash=content_hash(place.code, files),
         wants_train_state=_accepts(update_params, "train_state"),
         **functions,  # type: ignore[arg-type]
     )
-
-
-def _loaded(folder: Path) -> tuple[str, ...]:
-    loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    files = {Path(name).resolve() for name in loaded if name}
-    return tuple(file.relative_to(folder).as_posix() for file in sorted(files) if file.is_relative_to(folder))
-
-
-def content_hash(folder: Path, files: Sequence[str]) -> str:
-    """SHA-256 over files of a folder and their names, so that records say what code ran."""
-    digest = hashlib.sha256()
-    for name in files:
-        digest.update(name.encode() + b"\0" + (folder / name).read_bytes() + b"\0")
-    return digest.hexdigest()
+    if adapter is None:
+        return loaded
+    adapt: Callable[[Submission], Submission] = resolve_name(_ADAPTERS[adapter])
+    return replace(adapt(loaded), adapter=adapter)
 
 
 def _accepts(function: Callable[..., Any], keyword: str) -> bool:
@@ -196,78 +223,3 @@ def _check_signature(path: Path, name: str, function: Callable[..., Any]) -> Non
     except TypeError as error:
         expected = ", ".join(_POSITIONAL.get(name) or _KEYWORDS[name])
         raise SubmissionError(f"{name} of {path} cannot be called with ({expected}): {error}.") from error
-
-
-def _import(path: Path, place: _Place) -> ModuleType:
-    name = place.name
-    if place.root != path.parent and str(place.root) not in sys.path:
-        sys.path.insert(0, str(place.root))
-    if not place.is_package and str(path.parent) not in sys.path:
-        # Last: a submission's own modules must not hide others of the same name, such as a file jax.py.
-        sys.path.append(str(path.parent))
-    if name not in sys.modules:
-        try:
-            importlib.import_module(name) if "." in name else _import_file(path, name)
-        # A submission's file may raise anything while it is imported; all of it is the submission's mistake.
-        except Exception as error:
-            raise SubmissionError(f"{path} cannot be imported: {type(error).__name__}: {error}.") from error
-    module = sys.modules[name]
-    if module.__file__ is None or Path(module.__file__).resolve() != path.resolve():
-        raise SubmissionError(
-            f"{path} and {module.__file__} are both imported as {name}; rename a folder, or use a process for each."
-        )
-    return module
-
-
-def _import_file(path: Path, name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None, path
-    assert spec.loader is not None, path
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-class _Place(NamedTuple):
-    """Where a submission's module is.
-
-    Attributes:
-        root: the folder for `sys.path`.
-        name: the module's dotted name below it.
-        code: the folder that holds the submission's code.
-        is_package: whether it is part of a package, which finds its own modules.
-    """
-
-    root: Path
-    name: str
-    code: Path
-    is_package: bool
-
-
-def _place(path: Path) -> _Place:
-    """Where a submission's module is, by what public submissions rely on.
-
-    They import their own parts as `submissions.<…>`, relative to each other, or from their own folder. So the root
-    is what contains `submissions/` or `algorithms/`; else what contains the outermost package. A file that is in
-    neither is named after its path, so that two files called submission.py do not collide.
-    """
-    for parent in path.parents:
-        if parent.name in ROOT_MARKERS:
-            return _Place(parent.parent, _dotted(path, parent.parent), path.parent, False)
-    folder = path.parent
-    while (folder / "__init__.py").exists():
-        folder = folder.parent
-    if folder != path.parent:
-        name = _dotted(path, folder)
-        return _Place(folder, name, folder / name.split(".")[0], True)
-    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
-    return _Place(path.parent, f"{path.stem}_{digest}", path.parent, False)
-
-
-def _dotted(path: Path, root: Path) -> str:
-    return ".".join(path.relative_to(root).with_suffix("").parts)

@@ -102,6 +102,7 @@ class Trial:
         Raises:
             DataError: the data is not there; nothing was begun.
             ValueError: the workload's batches cannot be divided among the devices; nothing was begun.
+            SubmissionError: the submission does not fit the trial or does not keep to the API; nothing was begun.
             records.RecordsError: the folder belongs to another configuration, code or number of devices.
         """
         self.records.check_same_config(self.config.as_json())
@@ -110,8 +111,9 @@ class Trial:
         self.workload.dataset  # noqa: B018
         for size in (self.workload.spec.batch_size, self.workload.spec.eval_batch_size):
             self.workload.check_batch_size(size or 0)
+        batch_size = self.submission.batch_size(self.workload.spec, self.backend.shards.total)
         with self._failures_are_results():
-            state, queue = self._begin()
+            state, queue = self._begin(batch_size)
             while self._end_reason is None:
                 self._step(state, queue)
                 if self._evaluation_is_due(state):
@@ -123,11 +125,10 @@ class Trial:
 
     # The parts of the loop, in order.
 
-    def _begin(self) -> tuple[_State, InputQueue]:
+    def _begin(self, batch_size: int) -> tuple[_State, InputQueue]:
         workload, seed, place = self.workload, self.config.seed, self.backend.place_state
         random.seed(stable_hash(seed, "python"))
         np.random.seed(stable_hash(seed, "numpy") % 2**32)
-        batch_size = self.submission.batch_size(workload.spec)
         params, model_state = workload.init_model_fn(random_key(seed, "model"))
         optimizer_state = self._init_optimizer(params, model_state)
         state = _State(*place((params, model_state, optimizer_state)))
@@ -156,6 +157,7 @@ class Trial:
                 step,
                 random_key(seed, step, "data"),
             )
+            self._check_batch(batch)
             arguments = self._arguments(state, step, "update")
             if self.submission.wants_train_state:
                 self._update_train_state(state)
@@ -262,12 +264,21 @@ class Trial:
         optimizer_state = self.submission.init_optimizer_state(
             self.workload, params, model_state, self._hyperparameters, random_key(self.config.seed, "optimizer")
         )
-        if self.backend.framework is Framework.JAX and not _is_tuple(optimizer_state, 2):
+        is_jax = self.backend.framework is Framework.JAX
+        if optimizer_state is None or (is_jax and not _is_state_and_function(optimizer_state)):
+            expected = "a pair: the state, and an update function or None" if is_jax else "the state, usually a dict"
             raise SubmissionError(
                 f"init_optimizer_state of {self.submission.path} returned a {type(optimizer_state).__name__}; "
-                "in JAX it returns a pair: the state, and an update function or None."
+                f"in {self.backend.framework.value} it returns {expected}."
             )
         return optimizer_state
+
+    def _check_batch(self, batch: Any) -> None:
+        if not isinstance(batch, Mapping):
+            raise SubmissionError(
+                f"data_selection of {self.submission.path} returned a {type(batch).__name__}; "
+                "it returns a batch, a dict like those that next(input_queue) gives."
+            )
 
     def _arguments(self, state: _State, step: int, purpose: str) -> dict[str, Any]:
         return {
@@ -364,7 +375,12 @@ class Trial:
 
     def _check_same_code(self) -> None:
         data = {name: value for name, value in self._metadata.items() if name.endswith("_sha256")}
-        now = {"submission_sha256": self.submission.content_hash, "device_count": self.backend.shards.total, **data}
+        now = {
+            "submission_sha256": self.submission.content_hash,
+            "submission_adapter": self.submission.adapter,
+            "device_count": self.backend.shards.total,
+            **data,
+        }
         before = self.records.last_metadata()
         for name, value in now.items():
             if before.get(name, value) != value:
@@ -382,6 +398,7 @@ class Trial:
             "clock": self.clock.name,
             "submission_files": self.submission.files,
             "submission_sha256": self.submission.content_hash,
+            "submission_adapter": self.submission.adapter,
             **{f"workload.{name}": value for name, value in self.workload.spec.facts().items()},
         }
         self.records.preemption_count = restarts
@@ -413,10 +430,19 @@ class Trial:
     def _failures_are_results(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # noqa: BLE001  Whatever a submission raises is the trial's result.
+        except Exception as raised:  # noqa: BLE001
+            error = failures.explained(raised, self.submission, self._hyperparameters)
+            if isinstance(error, SubmissionError) and self._state is None:
+                # Nothing was begun, so there is nothing that has a result.
+                raise error from error.__cause__
+            # Whatever else a submission raises is the trial's result.
             self._error = failures.facts(error)
             self._end_reason = failures.end_reason(error, self.backend, self.submission)
 
 
 def _is_tuple(value: Any, length: int) -> bool:
     return isinstance(value, (tuple, list)) and len(value) == length
+
+
+def _is_state_and_function(value: Any) -> bool:
+    return _is_tuple(value, 2) and (value[1] is None or callable(value[1]))

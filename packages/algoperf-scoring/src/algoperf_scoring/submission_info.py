@@ -9,7 +9,7 @@ from typing import Any
 
 # The second spelling is met as often as a missing file.
 _NAMES = ("submission_info.yml", "submission_info.yaml", "submissions_info.yml", "submissions_info.yaml")
-_FIELDS = ("submission_name", "authors", "affiliations", "version", "ruleset", "framework", "description")
+_FIELDS = ("submission_name", "authors", "affiliations", "version", "ruleset", "framework", "adapter", "description")
 _LONGEST = 2_000
 # In the repository of published results, logs/<ruleset>/<name> and submissions/<ruleset>/<name> lie side by side.
 _LOGS, _SUBMISSIONS = "logs", "submissions"

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from algoperf import submission
+from algoperf.submission_import import place_of
 from algoperf_orchestrator import kept_rules
 from algoperf_orchestrator.ledger import Ledger, Row
 
@@ -107,7 +108,7 @@ def _environment() -> str:
 def _code(label: str, rows: Sequence[Row], left_out: Sequence[Path]) -> dict[str, Path]:
     """The code of a submission, by its names in the archive."""
     files = {submission.locate(row.config.submission, row.config.framework) for row in rows}
-    folders = sorted({_code_folder(file) for file in files})
+    folders = sorted({place_of(file).code for file in files})
     if len(folders) > 1:
         raise ValueError(f"{label} is the code in {folders[0]} and in {folders[1]}; run them as two experiments.")
     found: dict[str, Path] = {}
@@ -121,16 +122,6 @@ def _code(label: str, rows: Sequence[Row], left_out: Sequence[Path]) -> dict[str
                 "files; move what is not code out of that folder."
             )
     return found
-
-
-def _code_folder(file: Path) -> Path:
-    """What `submission.content_hash` looks at: the outermost package, else the file's folder."""
-    if any(parent.name in submission.ROOT_MARKERS for parent in file.parents):
-        return file.parent
-    folder = file.parent
-    while (folder / "__init__.py").exists():
-        folder = folder.parent
-    return folder / file.relative_to(folder).parts[0] if folder != file.parent else folder
 
 
 def _files(folder: Path, skipped: re.Pattern[str], left_out: Sequence[Path] = ()) -> Iterator[tuple[str, Path]]:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from algoperf import submission
+from algoperf.submission_import import content_hash
 from algoperf.trial_config import EndReason
 from algoperf_orchestrator import attempt
 from algoperf_orchestrator.archive import CODE, LEDGER, SUMS
@@ -220,7 +220,7 @@ def _code_sum(folder: Path, files: Sequence[str]) -> str | None:
         return None
     if sum(path.stat().st_size for path in paths) > _MAX_READ:
         return None
-    return submission.content_hash(folder, files)
+    return content_hash(folder, files)
 
 
 def _json(path: Path) -> dict[str, Any]:

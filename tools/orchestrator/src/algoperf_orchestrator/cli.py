@@ -205,6 +205,21 @@ def run(
     sys.exit(run_request(request, experiment, devices, telemetry or ()))
 
 
+@app.command()
+def init(
+    submission: Annotated[
+        Path, typer.Argument(metavar="SUBMISSION", help="Folder to make; its name is that of the submission.")
+    ],
+    framework: Annotated[Framework, typer.Option(help="The framework to write it for.")],
+    ruleset: Annotated[TuningRuleset, typer.Option(help="Whether its hyperparameters are tuned for it.")],
+    data_dir: DataDirOption = None,
+) -> None:
+    """Write a new submission that runs as it is, to start from."""
+    from algoperf_orchestrator.init import init as init_submission
+
+    init_submission(submission, framework, ruleset, data_dir or default_data_dir())
+
+
 @app.command("run-trial")
 def run_trial(
     config: Annotated[Path, typer.Option(help="The trial's configuration as JSON; - reads stdin.")],

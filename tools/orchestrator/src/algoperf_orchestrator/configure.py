@@ -12,6 +12,7 @@ from algoperf.search import SearchSpace, as_hyperparameters, points
 from algoperf.spec import DEFAULT_RULES, Framework, Scale, TuningRuleset, WorkloadSpec
 from algoperf.study import RULESETS, Ruleset, study_points, trial_config
 from algoperf.trial_config import TrialConfig
+from algoperf_orchestrator import requirements
 from algoperf_orchestrator.frameworks import check_installed
 
 # Beside a submission's file. The second lists one point, for mini scale.
@@ -55,6 +56,9 @@ def configure(request: RunRequest) -> TrialConfig:
     file = submission.locate(request.submission, request.framework)
     if not file.is_file():
         raise ValueError(f"The submission {request.submission} has no file {file}.")
+    if Path(request.submission).exists():
+        submission.check_framework(file, request.framework)
+        requirements.check(file, request.framework)
     ruleset = RULESETS[request.ruleset]
     _check_numbers(request, ruleset)
     hyperparameters = _hyperparameters(request, ruleset, file)

@@ -9,6 +9,7 @@ from pathlib import Path
 from algoperf import registry, submission
 from algoperf.search import SearchSpace
 from algoperf.spec import Framework, Scale, TuningRuleset
+from algoperf_orchestrator import requirements
 from algoperf_orchestrator.configure import MINI_HYPERPARAMETERS, SEARCH_SPACE
 from algoperf_orchestrator.suite import Suite
 
@@ -55,7 +56,8 @@ def _entry(suite: Suite, name_or_path: str, framework: Framework) -> Entry:
         raise ValueError(f"The submission {name_or_path} has no file {file}; write it, or choose another framework.")
     is_installed = name_or_path in registry.submission_names() and file.parent != Path(name_or_path).resolve()
     if not is_installed:
-        _check_framework(file, framework)
+        submission.check_framework(file, framework)
+        requirements.check(file, framework)
     name = name_or_path if is_installed else _name(file)
     if name.startswith(".") or name in _TAKEN:
         raise ValueError(
@@ -96,13 +98,3 @@ def _space(suite: Suite, name: str, file: Path) -> SearchSpace | None:
             "add one, pass --tuning-search-space, or use --ruleset self."
         )
     return SearchSpace.load(own)
-
-
-def _check_framework(file: Path, framework: Framework) -> None:
-    if submission.is_written_for(file, framework):
-        return
-    (other,) = set(Framework) - {framework}
-    raise ValueError(
-        f"The submission {file} is written for {other.value}, not for {framework.value}; "
-        f"run it with --framework {other.value}."
-    )

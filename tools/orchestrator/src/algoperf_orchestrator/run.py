@@ -20,7 +20,7 @@ from algoperf_orchestrator.launch import STDERR, Ended, launch
 from algoperf_orchestrator.launch_options import Launch
 from algoperf_orchestrator.progress import Progress
 from algoperf_orchestrator.sinks import SinkName
-from algoperf_orchestrator.verdict import of_folder
+from algoperf_orchestrator.verdict import Cause, of_folder
 
 _LAST_LINES = 15
 
@@ -72,6 +72,10 @@ def _died(what: Launch, ended: Ended) -> int:
     lines = ended.stderr.strip().splitlines() or ["(it wrote nothing)"]
     if ended.code == BAD_INPUT:
         typer.echo(lines[-1], err=True)
+        return BAD_INPUT
+    if ended.verdict.reason == Cause.REFUSED:
+        # The last words of several processes are those of their launcher.
+        typer.echo(ended.verdict.detail, err=True)
         return BAD_INPUT
     for line in lines[-_LAST_LINES:]:
         typer.echo(f"  {line}", err=True)

@@ -18,10 +18,12 @@ import typer
 from algoperf import registry, submission
 from algoperf.data import preparation
 from algoperf.records import trial_folder
+from algoperf.spec import Framework
 from algoperf.trial import EndReason, Outcome, Trial, TrialConfig
 from algoperf_orchestrator import profiles
 from algoperf_orchestrator.errors import sentence
 from algoperf_orchestrator.summary import EXIT_CODES
+from algoperf_scoring import submission_info
 
 # A preflight takes so many steps.
 PREFLIGHT_STEPS = 3
@@ -29,7 +31,7 @@ PREFLIGHT_STEPS = 3
 # How long a process that failed waits for process 0 to write down the same failure.
 _GRACE_S = 10.0
 # Variables by which a shell can change results or speed where no setting of ours does: they are recorded.
-DECISIVE = ("CUBLAS_", "CUDA_", "JAX_", "MKL_", "NCCL_", "OMP_", "PYTORCH_", "TF_", "TORCH", "XLA_")
+DECISIVE = ("CUBLAS_", "CUDA_", "JAX_", "MKL_", "NCCL_", "OMP_", "PYTHONPATH", "PYTORCH_", "TF_", "TORCH", "XLA_")
 
 
 def run_trial(config_file: Path, experiment: Path, data_dir: Path, settings: str, preflight: bool = False) -> int:
@@ -59,17 +61,16 @@ def run_trial(config_file: Path, experiment: Path, data_dir: Path, settings: str
     # Before the submission: it may ask for the process group while it is imported.
     workload = registry.make_workload(spec, config.framework, data_dir, config.rules)
     _check_devices(settings, workload.backend.hardware())
-    try:
-        loaded = submission.load(submission.locate(config.submission, config.framework))
-    except submission.SubmissionError as error:
-        observe("refused", {"message": str(error)})
-        raise
     folder = trial_folder(experiment, config.study, config.workload, config.framework.value, config.trial)
     checksums = preparation.checksums(spec, data_dir)
     metadata = _process_metadata(settings, config, workload.backend.hardware(), checksums)
-    make = partial(Trial, config, workload, loaded, folder, observe, metadata)
     try:
+        loaded = _load(config)
+        make = partial(Trial, config, workload, loaded, folder, observe, metadata)
         outcome = _preflight(make, stop) if preflight else make(stop=stop).run()
+    except submission.SubmissionError as error:
+        observe("refused", {"message": str(error)})
+        raise
     except OSError as error:
         # Not even how the trial ended can be written.
         typer.echo(sentence(error), err=True)
@@ -79,6 +80,14 @@ def run_trial(config_file: Path, experiment: Path, data_dir: Path, settings: str
     if outcome.error is not None:
         typer.echo(outcome.error["traceback"], err=True)
     return _exit_code(outcome, workload.backend.rank, workload.backend.num_processes)
+
+
+def _load(config: TrialConfig) -> submission.Submission:
+    path = submission.locate(config.submission, config.framework)
+    adapter = submission_info.read(path.parent).facts.get("adapter")
+    if adapter is not None and config.framework is not Framework.JAX:
+        raise submission.SubmissionError(f"{path} asks for the adapter {adapter!r}, which is for JAX; leave it out.")
+    return submission.load(path, adapter)
 
 
 def _preflight(make: Callable[..., Trial], stop: Callable[[], bool]) -> Outcome | None:
