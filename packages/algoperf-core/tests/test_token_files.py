@@ -1,4 +1,4 @@
-"""Sentences of tokens on disk."""
+"""Tokens on disk, and sentences of them."""
 
 import resource
 
@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algoperf.data import DataError
-from algoperf.data.token_files import StoredSentences, files_of, is_saved, save_sentences
+from algoperf.data.token_files import (
+    StoredSentences,
+    files_of,
+    is_saved,
+    load_tokens,
+    save_sentences,
+    save_tokens,
+)
 
 PARTS = st.lists(st.lists(st.lists(st.integers(0, 2**16 - 1), min_size=1, max_size=6), max_size=8), max_size=4)
 
@@ -113,3 +120,35 @@ def test_an_interruption_leaves_nothing(tmp_path):
             tmp_path / "train", [sentences, StoredSentences(sentences.ids, sentences.ends.view(Interrupting))]
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_tokens_that_are_saved_are_loaded_and_not_read_into_memory(tmp_path):
+    parts = [np.array([1, 2], np.uint16), np.array([], np.uint16), np.array([2**16 - 1], np.uint16)]
+    save_tokens(tmp_path / "train.npy", 3, iter(parts))
+    tokens = load_tokens(tmp_path / "train.npy")
+    assert (tokens.tolist(), tokens.dtype) == ([1, 2, 2**16 - 1], np.uint16)
+    assert isinstance(tokens.base, np.memmap)
+    assert [path.name for path in tmp_path.iterdir()] == ["train.npy"]
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 0.99, None])
+def test_tokens_that_are_cut_short_or_missing_are_named(tmp_path, share):
+    path = tmp_path / "train.npy"
+    save_tokens(path, 500, [np.ones(500, np.uint16)])
+    content = path.read_bytes()
+    path.unlink() if share is None else path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(DataError, match=r"train\.npy holds no tokens, or not all \(.*\); delete the folder"):
+        load_tokens(path)
+
+
+@pytest.mark.parametrize("array", [np.zeros(4, np.int32), np.zeros((2, 2), np.uint16)])
+def test_an_array_that_is_none_of_tokens_is_named(tmp_path, array):
+    np.save(tmp_path / "train.npy", array)
+    with pytest.raises(DataError, match=r"train\.npy holds .* dimensions and no tokens; delete"):
+        load_tokens(tmp_path / "train.npy")
+
+
+def test_fewer_tokens_than_were_promised_are_noticed(tmp_path):
+    save_tokens(tmp_path / "train.npy", 4, [np.ones(3, np.uint16)])
+    with pytest.raises(DataError, match=r"train\.npy holds no tokens, or not all"):
+        load_tokens(tmp_path / "train.npy")

@@ -1,9 +1,11 @@
-"""Sentences of tokens on disk, end to end: `tokens.npy`, and `ends.npy`, which is 0 and then where each one ends."""
+"""Tokens on disk, end to end: one array, or the tokens of sentences.
 
-from collections.abc import Iterator, Sequence
+Sentences are `tokens.npy`, and `ends.npy`, which is 0 and then where each one ends.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
@@ -34,8 +36,8 @@ class StoredSentences:
     def of(cls, sentences: Sequence[Sentence]) -> "StoredSentences":
         """These sentences of tokens, none of them empty."""
         lengths = np.array([len(sentence) for sentence in sentences], np.int64)
-        ids = np.fromiter(chain.from_iterable(sentences), np.uint16, lengths.sum())
-        return cls(ids, np.append(0, np.cumsum(lengths)))
+        ids = [np.asarray(sentence, np.uint16) for sentence in sentences]
+        return cls(np.concatenate([np.empty(0, np.uint16), *ids]), np.append(0, np.cumsum(lengths)))
 
     @classmethod
     def load(cls, folder: Path) -> "StoredSentences":
@@ -84,6 +86,27 @@ def save_sentences(folder: Path, parts: Sequence[StoredSentences]) -> None:
         _write(ends, np.int64, 1 + sum(map(len, parts)), _joined_ends(parts))
 
 
+def save_tokens(path: Path, num_tokens: int, parts: Iterable[np.ndarray]) -> None:
+    """Writes arrays of tokens, so many in all, end to end into a .npy file that appears when it is complete.
+
+    Raises:
+        DataError: there is no room, or something else is wrong with the disk.
+    """
+    with writing(path) as temporary:
+        _write(temporary, np.uint16, num_tokens, parts)
+
+
+def load_tokens(path: Path) -> np.ndarray:
+    """The tokens that `save_tokens` wrote, memory-mapped; [T], uint16. Raises DataError if the file is not whole."""
+    try:
+        tokens = np.asarray(np.load(path, mmap_mode="r"))
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} holds no tokens, or not all ({error}); {_REMEDY}.") from error
+    if (tokens.dtype.name, tokens.ndim) != ("uint16", 1):
+        raise DataError(f"{path} holds {tokens.dtype.name} of {tokens.ndim} dimensions and no tokens; {_REMEDY}.")
+    return tokens
+
+
 def files_of(folder: Path) -> list[Path]:
     """The files of the sentences in `folder`."""
     return [folder / "tokens.npy", folder / "ends.npy"]
@@ -102,7 +125,7 @@ def _joined_ends(parts: Sequence[StoredSentences]) -> Iterator[np.ndarray]:
         start = start + len(part.ids)
 
 
-def _write(path: Path, dtype: type[np.generic], size: int, arrays: Iterator[np.ndarray]) -> None:
+def _write(path: Path, dtype: type[np.generic], size: int, arrays: Iterable[np.ndarray]) -> None:
     """A .npy file of several arrays end to end, `size` elements, without having them in memory at a time."""
     with path.open("wb") as file:
         _write_header(file, np.dtype(dtype), size)
