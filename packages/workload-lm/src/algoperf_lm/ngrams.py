@@ -31,7 +31,8 @@ def bigram_probabilities(train: np.ndarray, vocab_size: int) -> np.ndarray:
     """The probability of each token after each token, float64 [V, V]; see `bigram_perplexity`."""
     pairs = train[:, :-1].astype(np.int64).ravel() * vocab_size + train[:, 1:].ravel()
     counts = np.bincount(pairs, minlength=vocab_size**2).reshape(vocab_size, vocab_size)
-    once, twice = (counts == 1).sum(), (counts == 2).sum()
+    # Where no pair was seen once only, one counts as if it were.
+    once, twice = max(1, (counts == 1).sum()), (counts == 2).sum()
     discount = once / (once + 2 * twice)
     seen = counts > 0
     # How many tokens a token follows, rather than how often it was seen; one more each, as above.
