@@ -5,6 +5,8 @@ import os
 import tracemalloc
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +14,9 @@ import pytest
 from corpora import SPLITS, contents_of, documents, encoded, files_in, job, split_documents, write_merges, write_shard
 
 from algoperf.data import DataError, sources
+from algoperf.testing.killed_preparation import interrupt_at
 from algoperf_lm import gpt2, prepare, shards
+from algoperf_lm.documents import Documents
 from algoperf_lm.gpt2 import END_OF_TEXT
 from algoperf_lm.prepare import FINEWEB_EDU, prepare_files, prepare_full, prepare_published_split
 from algoperf_lm.split import as_published, by_document
@@ -118,6 +122,17 @@ def test_both_ways_to_divide_are_offered(corpus, tmp_path, monkeypatch):
         assert json.loads(record.read_bytes())["divided"] == divided
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux tells which files are open")
+def test_a_part_keeps_one_file_open(corpus, tmp_path):
+    """There are two hundred parts, and on some systems a process may open 256 files."""
+    interrupt_at(lambda report: prepare_files(job(tmp_path / "full", corpus.folder, report), SPLITS), "Writing the 7")
+    folders = sorted((tmp_path / "full" / "work").glob("*/*"))
+    before = len(os.listdir("/proc/self/fd"))
+    documents = Documents(folders)
+    assert len(documents) == len(corpus.documents)
+    assert len(os.listdir("/proc/self/fd")) - before <= len(folders) == 10
+
+
 # What is wrong.
 
 
@@ -189,10 +204,8 @@ def test_a_text_that_the_tokenizer_cannot_read_is_named(corpus, tmp_path):
 
 def test_room_on_the_disk_is_looked_for_first(corpus, tmp_path, monkeypatch):
     needed = 2 * 67 * 33 + sum(len(text.encode()) for text in corpus.documents) // 2
-    usage = os.statvfs(tmp_path)
     for free, has_room in ((needed // 2, False), (2 * needed, True)):
-        monkeypatch.setattr(sources.shutil, "disk_usage", lambda path, free=free: (usage.f_blocks, 0, free))
-        monkeypatch.setattr(sources.shutil, "disk_usage", lambda path, free=free: type("U", (), {"free": free}))
+        monkeypatch.setattr(sources.shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free))
         if has_room:
             prepared(corpus, tmp_path / "full")
         else:

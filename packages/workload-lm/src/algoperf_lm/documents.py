@@ -29,7 +29,7 @@ class Documents:
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
-        self._parts = [StoredSentences.load(folder / _TOKENS) for folder in folders]
+        self._parts = [_load(folder / _TOKENS) for folder in folders]
         self._starts = list(accumulate(map(len, self._parts), initial=0))
         self.lengths = np.concatenate([part.lengths for part in self._parts])
         self.hashes = np.concatenate([np.load(folder / _HASHES) for folder in folders])
@@ -39,13 +39,19 @@ class Documents:
 
     def tokens(self, order: np.ndarray, num_tokens: int) -> Iterator[np.ndarray]:
         """The tokens of documents in some order, uint16, until there are so many; the last document may be cut."""
-        for number in order.tolist():
+        for number in map(int, order):
             part = bisect_right(self._starts, number) - 1
             ids = self._parts[part][number - self._starts[part]][:num_tokens]
             yield ids
             num_tokens -= len(ids)
             if not num_tokens:
                 return
+
+
+def _load(folder: Path) -> StoredSentences:
+    """A part with its ends in memory: each file that is mapped stays open, and there are hundreds of parts."""
+    part = StoredSentences.load(folder)
+    return StoredSentences(part.ids, np.array(part.ends))
 
 
 def is_encoded(part: Part, folder: Path) -> bool:

@@ -19,7 +19,7 @@ from algoperf_lm.store import token_files
 
 RECORD = "documents.json"
 # Documents that a killed run loses at most per processor; twice their tokens are in memory.
-_PART = 20_000
+_PART = 50_000
 _WORK = "work"
 # A token has 4.6 bytes of English on average, and takes two.
 _BYTES_PER_BYTE_OF_TEXT = 0.5
