@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from algoperf.backends.jax import JaxWorkload, mesh
+from algoperf.backends.jax_losses import token_cross_entropy
 from algoperf.spec import ForwardPassMode, ModelAuxiliaryState, ModelInitState, ParameterType, RandomState
 from algoperf.workload import EvalOutput
 from algoperf_wmt.jax_attention import Tokens
@@ -103,24 +104,7 @@ class WmtJax(JaxWorkload):
         Raises:
             ValueError: labels, logits and mask do not fit together.
         """
-        # Sums of a shorter type would not even count a batch.
-        logits_batch = logits_batch.astype(jnp.promote_types(logits_batch.dtype, jnp.float32))
-        mask = jnp.ones(logits_batch.shape[:-1]) if mask_batch is None else mask_batch
-        if logits_batch.ndim != 3 or not label_batch.shape == mask.shape == logits_batch.shape[:-1]:
-            raise ValueError(
-                "Labels [B, T], logits [B, T, V] and a mask [B, T] are needed; they have the shapes "
-                f"{label_batch.shape}, {logits_batch.shape} and {mask.shape}."
-            )
-        # No array of V numbers a token is made but the gradient: XLA fuses the comparison into the sum.
-        is_label = label_batch[..., None] == jnp.arange(logits_batch.shape[-1])
-        label_logits = jnp.where(is_label, logits_batch, 0).sum(axis=-1)
-        expected = (1 - label_smoothing) * label_logits + label_smoothing * logits_batch.mean(axis=-1)
-        losses = (jax.nn.logsumexp(logits_batch, axis=-1) - expected) * mask
-        return {
-            "summed": losses.sum(),
-            "n_valid_examples": mask.sum(dtype=losses.dtype),
-            "per_example": losses,
-        }
+        return token_cross_entropy(label_batch, logits_batch, mask_batch, label_smoothing)
 
     def eval_step(
         self, params: Any, model_state: ModelAuxiliaryState, batch: Mapping[str, Any], rng: RandomState

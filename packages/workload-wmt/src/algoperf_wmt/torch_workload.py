@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from algoperf.backends.pytorch import TorchWorkload
+from algoperf.backends.pytorch_losses import token_cross_entropy
 from algoperf.spec import ForwardPassMode, ModelAuxiliaryState, ParameterType, RandomState
 from algoperf.workload import EvalOutput
 from algoperf_wmt.torch_attention import Projection, Tokens
@@ -89,23 +89,7 @@ class WmtTorch(TorchWorkload):
         Raises:
             ValueError: labels, logits and mask do not fit together.
         """
-        # Sums of a shorter type would not even count a batch.
-        logits_batch = logits_batch.to(torch.promote_types(logits_batch.dtype, torch.float32))
-        mask = logits_batch.new_ones(logits_batch.shape[:-1]) if mask_batch is None else mask_batch
-        if logits_batch.ndim != 3 or not label_batch.shape == mask.shape == logits_batch.shape[:-1]:
-            raise ValueError(
-                "Labels [B, T], logits [B, T, V] and a mask [B, T] are needed; they have the shapes "
-                f"{tuple(label_batch.shape)}, {tuple(logits_batch.shape)} and {tuple(mask.shape)}."
-            )
-        losses = F.cross_entropy(
-            logits_batch.flatten(0, 1), label_batch.flatten().long(), reduction="none", label_smoothing=label_smoothing
-        )
-        losses = losses.view(label_batch.shape) * mask
-        return {
-            "summed": losses.sum(),
-            "n_valid_examples": mask.sum(dtype=losses.dtype),
-            "per_example": losses,
-        }
+        return token_cross_entropy(label_batch, logits_batch, mask_batch, label_smoothing)
 
     def eval_step(
         self, params: nn.Module, model_state: ModelAuxiliaryState, batch: Mapping[str, Any], rng: RandomState

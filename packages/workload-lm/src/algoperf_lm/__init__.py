@@ -1,0 +1,1 @@
+"""AlgoPerf workload `finewebedu_lm`: a language model on FineWeb-Edu."""
