@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from algoperf_lm.spec import FINEWEBEDU_LM
 
 from algoperf.data import Shards
 from algoperf.data.token_files import save_tokens
 from algoperf.spec import Split
 from algoperf_lm.data import LmDataset
+from algoperf_lm.spec import FINEWEBEDU_LM
 from algoperf_lm.store import load_sequences
 
 SEQUENCES, BATCH_SIZE, LENGTH = 2_000_000, 64, 1_024

@@ -18,6 +18,7 @@ from algoperf.testing.frameworks import require
 WORKLOADS = [
     "criteo1tb",
     "fastmri",
+    "finewebedu_lm",
     "imagenet_resnet",
     "imagenet_vit",
     "librispeech_conformer",

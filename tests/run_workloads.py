@@ -14,6 +14,7 @@ from algoperf.spec import Framework, Scale, Split
 STEPS = {
     "criteo1tb": 3,
     "fastmri": 3,
+    "finewebedu_lm": 3,
     "ogbg": 0,
     "imagenet_resnet": 3,
     "imagenet_vit": 3,

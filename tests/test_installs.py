@@ -10,7 +10,7 @@ import pytest
 from algoperf.spec import Framework
 
 ROOT = Path(__file__).parent.parent
-NAMES = ("criteo", "fastmri", "imagenet", "librispeech", "ogbg", "wmt")
+NAMES = ("criteo", "fastmri", "imagenet", "librispeech", "lm", "ogbg", "wmt")
 MODULES = {Framework.JAX: ("jax", "flax", "jraph"), Framework.PYTORCH: ("torch", "torch_geometric")}
 
 

@@ -37,7 +37,7 @@ def metrics(framework, devices, data_dir):
 def test_metrics_do_not_depend_on_the_number_of_devices(framework, counts, data_dir):
     require(framework)
     one, *others = (metrics(framework, devices, data_dir) for devices in counts)
-    assert len(one) == 7
+    assert len(one) == 8
     for workload, expected in one.items():
         spec = registry.workload_spec(workload).at(Scale.MINI)
         assert expected["validation/num_examples"] == spec.num_validation_examples

@@ -161,14 +161,15 @@ class Target:
     Attributes:
         metric: name of the metric, as the workload's evaluation returns it.
         goal: whether the metric is to be minimised or maximised.
-        validation: value to reach on the validation split; this one is scored.
-        test: value to reach on the test split; training goes on until this is reached too.
+        validation: value to reach on the validation split; this one is scored. None: not set yet, so never reached.
+        test: value to reach on the test split; training goes on until this is reached too. None: there is no such
+            split, so nothing to reach.
     """
 
     metric: str
     goal: Literal["min", "max"]
-    validation: float
-    test: float
+    validation: float | None
+    test: float | None
 
     def __post_init__(self) -> None:
         if self.goal not in ("min", "max"):
@@ -182,6 +183,8 @@ class Target:
         if split not in (Split.VALIDATION, Split.TEST):
             raise ValueError(f"Targets exist on validation and test, not on {split}.")
         goal = self.validation if split is Split.VALIDATION else self.test
+        if goal is None:
+            return split is Split.TEST
         value = metrics.get(f"{split.log_name}/{self.metric}", float("nan"))
         return bool(value <= goal if self.goal == "min" else value >= goal)
 

@@ -80,13 +80,13 @@ class Workload(abc.ABC):
         return self.spec.target.metric
 
     @property
-    def validation_target_value(self) -> float:
-        """The target on the validation split."""
+    def validation_target_value(self) -> float | None:
+        """The target on the validation split; None if there is none yet."""
         return self.spec.target.validation
 
     @property
-    def test_target_value(self) -> float:
-        """The target on the test split."""
+    def test_target_value(self) -> float | None:
+        """The target on the test split; None if there is no such split."""
         return self.spec.target.test
 
     @property
@@ -269,10 +269,15 @@ class Workload(abc.ABC):
         rng: RandomState,
         splits: Sequence[Split] = EVAL_SPLITS,
     ) -> dict[str, float]:
-        """Metrics of each split as "<split>/<metric>", each example counted exactly once. The one loop."""
+        """Metrics of each split as "<split>/<metric>", each example counted exactly once. The one loop.
+
+        A split without examples has none.
+        """
         results: dict[str, float] = {}
         for split in splits:
             num_examples = self.spec.num_examples(split)
+            if num_examples == 0:
+                continue
             outputs = self._eval_outputs(params, model_state, rng, split)
             metrics = self.finalize(outputs, num_examples)
             results |= {f"{split.log_name}/{name}": value for name, value in metrics.items()}

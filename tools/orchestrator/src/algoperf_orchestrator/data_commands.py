@@ -34,9 +34,8 @@ def verify(name: str, scale: Scale, data_dir: Path) -> None:
     preparation.verify(spec, data_dir)
     # Opening refuses splits of another size than the workload's, but for damaged examples that were left out.
     dataset = preparation.open_prepared(spec, data_dir)
-    counts = ", ".join(
-        f"{dataset.num_stored(split):,} {split}" for split in (Split.TRAIN, Split.VALIDATION, Split.TEST)
-    )
+    splits = [split for split in (Split.TRAIN, Split.VALIDATION, Split.TEST) if spec.num_examples(split)]
+    counts = ", ".join(f"{dataset.num_stored(split):,} {split}" for split in splits)
     left_out = spec.num_train_examples - dataset.num_stored(Split.TRAIN)
     note = f"; {left_out} damaged training examples were left out" if left_out else ""
     typer.echo(f"{spec.dataset.name or spec.name}: ok ({counts}{note})")

@@ -68,6 +68,9 @@ def _text(name: str, value: Any) -> str:
     if name == "targets":
         first = next(iter(value.values()))
         sign = "≤" if first["goal"] == "min" else "≥"
-        goals = (f"{sign} {one['validation']:g} ({scale})" for scale, one in value.items())
+        goals = (
+            f"{sign} {one['validation']:g} ({scale})" if one["validation"] is not None else f"no target yet ({scale})"
+            for scale, one in value.items()
+        )
         return f"{first['metric']} {', '.join(goals)}"
     return ", ".join(value) if isinstance(value, list) else str(value)

@@ -58,20 +58,25 @@ class Progress:
 
     def _started(self, facts: Mapping[str, Any]) -> None:
         how = f"continues at step {facts['step']}" if facts["restarts"] else "starts"
-        goal = "≤" if self._target.goal == "min" else "≥"
         self._print(
-            f"{self._title} {how}: batch size {facts['batch_size']}, budget {self._budget_s:g} s, "
-            f"target {self._target.metric} {goal} {self._target.validation:g} (validation), "
-            f"{self._target.test:g} (test)"
+            f"{self._title} {how}: batch size {facts['batch_size']}, budget {self._budget_s:g} s, {self._goals()}"
         )
+
+    def _goals(self) -> str:
+        target = self._target
+        goals = {Split.VALIDATION: target.validation, Split.TEST: target.test}
+        texts = [f"{goal:g} ({split})" for split, goal in goals.items() if goal is not None]
+        if target.validation is None:
+            return f"no target yet ({target.metric})"
+        return f"target {target.metric} {'≤' if target.goal == 'min' else '≥'} {', '.join(texts)}"
 
     def _evaluated(self, row: Mapping[str, Any]) -> None:
         metric = self._target.metric
-        splits = (Split.VALIDATION, Split.TEST)
-        values = ", ".join(f"{split.log_name}/{metric} {row[f'{split.log_name}/{metric}']:.5g}" for split in splits)
+        names = [f"{split.log_name}/{metric}" for split in (Split.VALIDATION, Split.TEST)]
+        values = ", ".join(f"{name} {row[name]:.5g}" for name in names if name in row)
         if self._bar is not None:
-            value, goal = row[f"{Split.VALIDATION.log_name}/{metric}"], self._target.validation
-            self._bar.update(self._bar.task_ids[0], metric=f"{metric} {value:.4g} (target {goal:g})")
+            goal = "none yet" if self._target.validation is None else f"{self._target.validation:g}"
+            self._bar.update(self._bar.task_ids[0], metric=f"{metric} {row[names[0]]:.4g} (target {goal})")
         self._print(f"step {row['global_step']}, {row['accumulated_submission_time']:.1f} s: {values}")
         self._progressed(row["global_step"], row["accumulated_submission_time"])
 

@@ -38,7 +38,7 @@ def mini_rules() -> Rules:
         name=MINI,
         hardware="any",
         base=tuple(spec.name for spec in minis if spec.base is None),
-        workloads={spec.name: _workload(spec) for spec in minis},
+        workloads={spec.name: workload_rules(spec, DEFAULT_RULES) for spec in minis},
         rulesets={
             name.value: RulesetRules(
                 studies=ruleset.num_studies, trials=ruleset.num_trials, budget_factor=ruleset.budget_factor
@@ -48,9 +48,18 @@ def mini_rules() -> Rules:
     )
 
 
-def _workload(spec: WorkloadSpec) -> WorkloadRules:
-    target = spec.target
-    budget_s = spec.budget(DEFAULT_RULES).max_runtime_s
+def workload_rules(spec: WorkloadSpec, rules: str) -> WorkloadRules:
+    """What a workload is scored by under a version of the rules.
+
+    Raises:
+        ValueError: it has no target or no budget.
+    """
+    target, budget_s = spec.target, spec.budget(rules).max_runtime_s
+    if target.validation is None:
+        raise ValueError(
+            f"{spec.name} has no target at {spec.scale} scale yet, so that it cannot be scored; train it with "
+            "`algoperf-orchestrate run`, or leave it out."
+        )
     return WorkloadRules(metric=target.metric, goal=target.goal, target=target.validation, budget_s=budget_s)
 
 

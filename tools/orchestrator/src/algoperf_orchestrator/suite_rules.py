@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from algoperf import registry
 from algoperf.seeds import stable_hash
-from algoperf.spec import Scale, WorkloadSpec
+from algoperf.spec import Scale
 from algoperf.study import RULESETS
+from algoperf_orchestrator.scoring_rules import workload_rules
 from algoperf_orchestrator.suite import QUALIFICATION, Suite, Variants
 from algoperf_scoring import rules as published_rules
 from algoperf_scoring.rules import Rules, RulesetRules, WorkloadRules
@@ -51,7 +52,7 @@ def _known(suite: Suite) -> Mapping[str, WorkloadRules]:
     if suite.scale is Scale.FULL:
         return published.workloads
     specs = [registry.workload_spec(name) for name in registry.workload_names()]
-    return {spec.name: _facts(suite, spec.at(suite.scale)) for spec in specs if spec.mini is not None}
+    return {spec.name: workload_rules(spec.at(suite.scale), suite.rules) for spec in specs if spec.mini is not None}
 
 
 def _base(suite: Suite, known: Mapping[str, WorkloadRules]) -> Sequence[str]:
@@ -67,13 +68,7 @@ def _published(name: str) -> Rules:
 
 
 def _installed(suite: Suite, name: str) -> WorkloadRules:
-    return _facts(suite, registry.workload_spec(name).at(suite.scale))
-
-
-def _facts(suite: Suite, spec: WorkloadSpec) -> WorkloadRules:
-    target = spec.target
-    budget_s = spec.budget(suite.rules).max_runtime_s
-    return WorkloadRules(metric=target.metric, goal=target.goal, target=target.validation, budget_s=budget_s)
+    return workload_rules(registry.workload_spec(name).at(suite.scale), suite.rules)
 
 
 def _variants(base: str, known: Mapping[str, WorkloadRules]) -> list[str]:

@@ -69,9 +69,11 @@ class SpecTests(StandardTests):
 
     @SCALES
     def test_counts_are_positive(self, spec: WorkloadSpec, scale: Scale) -> None:
-        """A number of examples, of steps or a batch size is zero, negative or no integer."""
+        """A number of examples, of steps or a batch size is zero, negative or no integer; a target lacks its split."""
         scaled = spec.at(scale)
-        counts = [scaled.num_examples(split) for split in Split]
+        splits = [split for split in Split if split is not Split.TEST or scaled.target.test is not None]
+        assert (scaled.num_test_examples == 0) == (Split.TEST not in splits)
+        counts = [scaled.num_examples(split) for split in splits]
         counts += [scaled.eval_batch_size, scaled.step_hint]
         counts += [] if scaled.batch_size is None else [scaled.batch_size]
         assert all(isinstance(count, int) and count > 0 for count in counts), counts
@@ -80,7 +82,8 @@ class SpecTests(StandardTests):
     def test_mini_splits_are_large_enough(self, spec: WorkloadSpec) -> None:
         """A mini split is so small that reaching the target is a matter of luck; take more examples."""
         mini = spec.at(Scale.MINI)
-        assert min(mini.num_validation_examples, mini.num_test_examples) >= self.min_mini_examples
+        sizes = [mini.num_validation_examples] + ([] if mini.target.test is None else [mini.num_test_examples])
+        assert min(sizes) >= self.min_mini_examples
 
     @SCALES
     def test_every_name_of_code_leads_somewhere(self, spec: WorkloadSpec, scale: Scale) -> None:
