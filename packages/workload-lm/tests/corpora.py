@@ -49,9 +49,14 @@ def documents(number, seed):
     return [" ".join(rng.choices(words, k=rng.randint(1, 30))) for _ in range(number)]
 
 
-def write_shard(path, texts, row_group=5, column="text"):
-    table = pa.table({"id": [str(number) for number in range(len(texts))], column: pa.array(texts, pa.string())})
-    pq.write_table(table, path, row_group_size=row_group)
+def write_shard(path, texts, row_group=5):
+    """Group by group, so that the library never has more than one in memory."""
+    schema = pa.schema([("id", pa.string()), ("text", pa.string())])
+    with pq.ParquetWriter(path, schema) as writer:
+        for start in range(0, len(texts), row_group):
+            group = texts[start : start + row_group]
+            numbers = [str(number) for number in range(start, start + len(group))]
+            writer.write_table(pa.table({"id": numbers, "text": group}, schema))
 
 
 class Shards:
