@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from algoperf_lm.spec import FINEWEBEDU_LM
 from corpora import job
 
 from algoperf.data import DataError
@@ -16,6 +15,7 @@ from algoperf.spec import Scale
 from algoperf_lm import kjv, mini
 from algoperf_lm.mini import HELD_OUT, LENGTH, VOCAB_SIZE, prepare_mini
 from algoperf_lm.ngrams import bigram_perplexity, unigram_perplexity
+from algoperf_lm.spec import FINEWEBEDU_LM
 from algoperf_lm.store import load_sequences, token_files
 
 SYLLABLES = ["and", "the", "lord", "said", "un", "to", "ki", "ng", "da", "vid", "ev", "il"]
