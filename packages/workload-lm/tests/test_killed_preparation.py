@@ -33,7 +33,7 @@ def test_a_preparation_that_is_killed_again_and_again_comes_to_the_same(corpus, 
         SPLITS,
         settings={"algoperf_lm.prepare:_PART": 12, "algoperf_lm.gpt2:MERGES": gpt2.MERGES},
         seed=seed,
-        operations=(30, 150),
+        operations=(40, 120),
     )
     before = finished(folder)
     for _ in runs:
