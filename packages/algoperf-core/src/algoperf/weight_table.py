@@ -76,7 +76,8 @@ def _part(array: np.ndarray, row: WeightRow) -> np.ndarray:
 
 def _joined(parts: Mapping[int, np.ndarray]) -> np.ndarray:
     in_order = [parts[number] for number in sorted(parts)]
-    return np.ascontiguousarray(in_order[0] if len(in_order) == 1 else np.concatenate(in_order))
+    # `np.ascontiguousarray` would give a scalar an axis.
+    return np.asarray(in_order[0] if len(in_order) == 1 else np.concatenate(in_order), order="C")
 
 
 def _check_names(arrays: Mapping[str, np.ndarray], expected: set[str]) -> None:

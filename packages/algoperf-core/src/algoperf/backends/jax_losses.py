@@ -32,9 +32,8 @@ def token_cross_entropy(
             "Labels [B, T], logits [B, T, V] and a mask [B, T] are needed; they have the shapes "
             f"{labels.shape}, {logits.shape} and {mask.shape}."
         )
-    # No array of V numbers a token is made but the gradient: XLA fuses the comparison into the sum.
-    is_label = labels[..., None] == jnp.arange(logits.shape[-1])
-    label_logits = jnp.where(is_label, logits, 0).sum(axis=-1)
+    # No array of V numbers a token is made but the gradient, as a log-softmax or a comparison with all labels would be.
+    label_logits = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
     expected = (1 - label_smoothing) * label_logits + label_smoothing * logits.mean(axis=-1)
     losses = (jax.nn.logsumexp(logits, axis=-1) - expected) * mask
     return {"summed": losses.sum(), "n_valid_examples": mask.sum(dtype=losses.dtype), "per_example": losses}
