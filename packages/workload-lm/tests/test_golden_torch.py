@@ -1,8 +1,8 @@
 """The PyTorch model at full size against numbers of the public implementation in PyTorch: logits, losses, gradients.
 
 That implementation adds the epsilon to each component of a normalised query or key, where ours, and its own in JAX,
-adds it to the norm. `published_unit` does as it does; without it logits differ by 7e-5 of their deviation, more than ten
-times as much.
+adds it to the norm. `published_unit` does as it does; without it logits differ by 7e-5 of their deviation, which is
+more than ten times as much.
 """
 
 from functools import cache
