@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from algoperf.data.queue import InputQueue
-from algoperf.search import SearchSpace, as_hyperparameters
+from algoperf.search import SearchSpace, as_hyperparameters, points
 from algoperf.seeds import random_key
 from algoperf.spec import Split
 from algoperf.submission import Submission, load, locate
@@ -72,8 +72,10 @@ class Training:
                 self.global_step,
                 random_key(self.global_step),
             )
-        train_state = {"train_state": {}} if self.submission.wants_train_state else {}
-        self.state = self.submission.update_params(**self._arguments(), batch=batch, **train_state)
+        arguments = self._arguments() | {"batch": batch}
+        if self.submission.wants_train_state:
+            arguments["train_state"] = {}
+        self.state = self.submission.update_params(**arguments)
         self.global_step += 1
         return batch
 
@@ -119,4 +121,4 @@ def train(name: str, workload: Workload, start: tuple[Any, Any] | None = None, *
 def mini_point(folder: Path) -> Mapping[str, Any] | None:
     """The hyperparameters at mini scale of the submission in a folder; None if it is self-tuning."""
     file = folder / "mini_hyperparameters.json"
-    return SearchSpace.load(file).content[0] if file.exists() else None
+    return points(SearchSpace.load(file), 1, seed=0)[0] if file.exists() else None
