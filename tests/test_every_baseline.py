@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mini_training import WORKLOADS
 
 from algoperf import registry
 from algoperf.checkpoint import Checkpoints
@@ -21,7 +22,6 @@ BASELINES = [
     for name in registry.submission_names()
     if registry.submission_spec(name).package.startswith("algoperf_baselines.")
 ]
-WORKLOADS = [name for name in registry.workload_names() if registry.workload_spec(name).base is None and name != "toy"]
 
 pytestmark = pytest.mark.slow
 
