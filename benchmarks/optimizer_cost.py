@@ -5,6 +5,9 @@ The parameters are those of a small transformer, 12 layers of matrices and vecto
 `optax.adamw` or nadamw, timed in turns with the baseline. In JAX an update is one compiled function whose buffers are
 donated. Times are medians over the rounds, as are ratios.
 
+Of SAM it is the climb and the step: the second pass is the model's, which takes as long as the first. Of Shampoo it is
+the mean over a whole period of steps, in one of which the roots are computed, on one device.
+
 Prints JSON. `optimizer_cost.py FRAMEWORK` measures one framework.
 """
 
@@ -14,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,9 +28,9 @@ from algoperf.search import as_hyperparameters
 from algoperf.spec import Framework, ParameterType
 from algoperf.submission import load, locate
 from algoperf.testing.frameworks import is_installed
+from algoperf_baselines.shampoo.blocks import ROOT_PERIOD_STEPS, START_STEP
 
 LAYERS, WIDTH = 12, 256
-ROUNDS, STEPS = 15, 4
 POINT = {
     "learning_rate": 1e-3,
     "one_minus_beta1": 0.1,
@@ -37,6 +41,7 @@ POINT = {
     "decay_steps_factor": 0.9,
     "end_factor": 0.01,
     "weight_decay": 0.01,
+    "rho": 0.05,
 }
 SHAPES = {
     f"layer_{i}_{name}": shape
@@ -44,12 +49,24 @@ SHAPES = {
     for name, shape in {"attention": (WIDTH, WIDTH), "dense": (WIDTH, 4 * WIDTH), "bias": (4 * WIDTH,)}.items()
 }
 NUM_PARAMETERS = sum(int(np.prod(shape)) for shape in SHAPES.values())
-# What SAM and Shampoo cost lies elsewhere: in a second pass, and in roots every so many steps. The self-tuning ones are
-# others with a point.
-LEFT_OUT = ("sam", "shampoo", "nadamw_self_tuning", "schedule_free_adamw_self_tuning")
-PLAIN = {"adamw": "plain_adamw", "nadamw": "plain_nadamw"}
+# Others with a point.
+LEFT_OUT = ("nadamw_self_tuning", "schedule_free_adamw_self_tuning")
+PLAIN = dict.fromkeys(("nadamw", "sam", "shampoo"), "plain_nadamw")
 
 Update = Callable[[], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """How an optimizer is timed: rounds of some steps each, after steps that are not timed."""
+
+    warmup_steps: int = 4
+    steps: int = 4
+    rounds: int = 15
+
+
+# The first step with roots and those until the next.
+TIMINGS = {"shampoo": Timing(warmup_steps=START_STEP - 1, steps=ROOT_PERIOD_STEPS, rounds=1)}
 
 
 def arrays(seed: int) -> dict[str, np.ndarray]:
@@ -69,27 +86,37 @@ def jax_update(name: str) -> Update:
     import optax
 
     params, grads = jax.device_put(arrays(0)), jax.device_put(arrays(1))
-    if name in PLAIN.values():
+    if name.startswith("plain_"):
         plain = {"plain_adamw": optax.adamw, "plain_nadamw": optax.nadamw}[name](1e-3, weight_decay=0.01)
-        state, update = plain.init(params), plain.update
+        state, update = plain.init(params), optax.with_extra_args_support(plain).update
     else:
         state, update = initial_state(name, Framework.JAX, params)
         state = state[0] if name == "schedule_free_adamw" else state
 
     def step(state: Any, params: Any, grads: Any) -> Any:
-        updates, state = update(grads, state, params)
-        return state, optax.apply_updates(params, updates)
+        # Where gradients are asked for is an output, or XLA would leave out what SAM does to come there.
+        places: list[Any] = []
+
+        def grad_fn(params: Any, _: int) -> Any:
+            places.append(params)
+            return grads
+
+        updates, state = update(grads, state, params, grad_fn=grad_fn)
+        return (state, optax.apply_updates(params, updates)), places
 
     compiled, held = jax.jit(step, donate_argnums=(0, 1)), [(state, jax.tree.map(lambda x: x.copy(), params))]
 
     def run() -> Any:
-        held[0] = jax.block_until_ready(compiled(*held[0], grads))
+        held[0], _ = jax.block_until_ready(compiled(*held[0], grads))
 
     return run
 
 
 def torch_update(name: str) -> Update:
     import torch
+
+    from algoperf_baselines import _pytorch
+    from algoperf_baselines.sam import pytorch as sam
 
     torch.set_num_threads(1)
     module = torch.nn.Module()
@@ -103,19 +130,21 @@ def torch_update(name: str) -> Update:
         optimizer = torch.optim.NAdam(module.parameters(), lr=1e-3, weight_decay=0.01, decoupled_weight_decay=True)
         return optimizer.step
     state = initial_state(name, Framework.PYTORCH, module)
+    take_gradients = sam.take_gradients if name == "sam" else _pytorch.take_gradients
 
     def run() -> None:
+        take_gradients(lambda update_batch_norm: None, module, as_hyperparameters(POINT))
         state["optimizer"].step()
         state["scheduler"].step()
 
     return run
 
 
-def seconds(update: Update) -> float:
+def seconds(update: Update, steps: int) -> float:
     start = time.perf_counter()
-    for _ in range(STEPS):
+    for _ in range(steps):
         update()
-    return (time.perf_counter() - start) / STEPS
+    return (time.perf_counter() - start) / steps
 
 
 def measure(framework: Framework) -> dict[str, Any]:
@@ -124,14 +153,15 @@ def measure(framework: Framework) -> dict[str, Any]:
     for name in registry.submission_names():
         if name in LEFT_OUT or registry.submission_spec(name).package != f"algoperf_baselines.{name}":
             continue
-        pair = make(name), make(PLAIN.get(name, "plain_adamw"))
+        timing, plain = TIMINGS.get(name, Timing()), PLAIN.get(name, "plain_adamw")
+        pair = make(name), make(plain)
         for update in pair:
-            seconds(update)
-        rounds = [[seconds(update) for update in pair] for _ in range(ROUNDS)]
+            seconds(update, timing.warmup_steps)
+        rounds = [[seconds(update, timing.steps) for update in pair] for _ in range(timing.rounds)]
         found[name] = {
             "ns_per_parameter": round(statistics.median(own for own, _ in rounds) / NUM_PARAMETERS * 1e9, 2),
-            "ratio": round(statistics.median(own / plain for own, plain in rounds), 2),
-            "to": PLAIN.get(name, "plain_adamw"),
+            "ratio": round(statistics.median(own / other for own, other in rounds), 2),
+            "to": plain,
         }
     return found
 
@@ -140,7 +170,7 @@ def main() -> None:
     if len(sys.argv) == 2:
         print(json.dumps(measure(Framework(sys.argv[1]))))
         return
-    result: dict[str, Any] = {"benchmark": "optimizer_cost", "parameters": NUM_PARAMETERS, "rounds": ROUNDS}
+    result: dict[str, Any] = {"benchmark": "optimizer_cost", "parameters": NUM_PARAMETERS}
     for framework in [f for f in Framework if is_installed(f)]:
         command = [sys.executable, __file__, framework.value]
         done = subprocess.run(command, check=True, capture_output=True, text=True)

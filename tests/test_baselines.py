@@ -9,14 +9,12 @@ import numpy as np
 import pytest
 
 from algoperf import registry
-from algoperf.search import SearchSpace, as_hyperparameters
-from algoperf.seeds import random_key
 from algoperf.spec import Framework, Scale
-from algoperf.submission import load, locate
 from algoperf.testing.bench import Bench
 from algoperf.testing.compare import assert_close
 from algoperf.testing.frameworks import require
 from algoperf.testing.parity_tests import Twins
+from algoperf.testing.training import train
 from algoperf_criteo import torch_model, weights
 
 NUM_STEPS = 20
@@ -41,41 +39,19 @@ def twins(data_dir: Path) -> Any:
         yield Twins(jax, pytorch, weights.jax_to_torch)
 
 
-def train(name: str, bench: Bench, state: tuple[Any, Any]) -> Mapping[str, np.ndarray]:
+def trained(name: str, bench: Bench, state: tuple[Any, Any]) -> Mapping[str, np.ndarray]:
     """The parameters after some steps without dropout, as they are evaluated."""
-    workload, path = bench.workload, locate(name, bench.workload.framework)
-    submission, mini = load(path), path.parent / "mini_hyperparameters.json"
-    point = as_hyperparameters(SearchSpace.load(mini).content[0]) if mini.exists() else None
-    params, model_state = bench.driver.with_arrays(state[0], bench.driver.arrays(state[0])), state[1]
-    optimizer_state = submission.init_optimizer_state(workload, params, model_state, point, random_key(1))
-    optimizer_state, params, model_state = workload.backend.place_state((optimizer_state, params, model_state))
+    params = bench.driver.with_arrays(state[0], bench.driver.arrays(state[0]))
+    training = train(name, bench.workload, (params, state[1]))
     for step in range(NUM_STEPS):
-        arguments = {
-            "workload": workload,
-            "current_params_types": workload.model_params_types,
-            "hyperparameters": point,
-            "loss_type": workload.loss_type,
-            "eval_results": [],
-            "global_step": step,
-            "rng": random_key(step),
-        }
-        optimizer_state, params, model_state = submission.update_params(
-            **arguments,
-            current_param_container=params,
-            model_state=model_state,
-            optimizer_state=optimizer_state,
-            batch=bench.batches[step % len(bench.batches)],
-        )
-    if submission.prepare_for_eval is not None:
-        _, params, _ = submission.prepare_for_eval(
-            **arguments, current_param_container=params, model_state=model_state, optimizer_state=optimizer_state
-        )
-    return bench.driver.arrays(params)
+        training.step(bench.batches[step % len(bench.batches)])
+    training.prepare_for_eval()
+    return training.arrays()
 
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_both_frameworks_train_the_same(twins: Twins, name: str) -> None:
-    jax, pytorch = (train(name, bench, state) for bench, state in zip(twins.benches, twins.states, strict=True))
+    jax, pytorch = (trained(name, bench, state) for bench, state in zip(twins.benches, twins.states, strict=True))
     expected = twins.in_torch(jax)
     for parameter, found in pytorch.items():
         assert_close(found, expected[parameter], parameter, RTOL)

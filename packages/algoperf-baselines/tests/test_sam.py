@@ -144,7 +144,7 @@ def test_is_nadamw_where_rho_is_0_with_the_same_dropout(start: Any, framework: F
     sam, nadamw = (start(name, framework, rho=0.0, dropout_rate=0.5) for name in ("sam", "nadamw"))
     for _ in range(3):
         sam.step(), nadamw.step()
-    for found, expected in zip(sam.parameters(), nadamw.parameters(), strict=True):
+    for found, expected in zip(sam.arrays().values(), nadamw.arrays().values(), strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 

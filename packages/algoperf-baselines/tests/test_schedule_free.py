@@ -28,10 +28,10 @@ def test_evaluations_do_not_change_training(start: Any, framework: Framework) ->
         evaluated.step(), other.step()
         for _ in range(step % 3):
             evaluated.prepare_for_eval()
-    for found, expected in zip(evaluated.parameters(), other.parameters(), strict=True):
+    for found, expected in zip(evaluated.arrays().values(), other.arrays().values(), strict=True):
         assert not np.array_equal(found, expected)
     other.prepare_for_eval()
-    for found, expected in zip(evaluated.parameters(), other.parameters(), strict=True):
+    for found, expected in zip(evaluated.arrays().values(), other.arrays().values(), strict=True):
         np.testing.assert_array_equal(found, expected)
 
 

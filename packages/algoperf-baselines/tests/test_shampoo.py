@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,75 +11,16 @@ import pytest
 import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shampoo_steps import B1, B2, EPS, LR, OPTIONS, SHAPES, WEIGHT_DECAY, Arrays, Stepper, gradients, numbers
 
 from algoperf.spec import Framework
 from algoperf.testing.frameworks import BOTH, require
 from algoperf_baselines.shampoo import blocks
 from algoperf_baselines.shampoo.blocks import EPSILON, Blocks
 
-Arrays = dict[str, np.ndarray]
-
-LR, B1, B2, EPS, WEIGHT_DECAY = 0.02, 0.9, 0.95, 1e-8, 0.1
-OPTIONS = {"block_size": 4, "start_step": 4, "root_period_steps": 3}
 LARGE_DIMENSION = 13
-SHAPES = {
-    "matrix": (3, 4), "tall": (10, 3), "embedding": (13, 3), "kernel": (3, 3, 2, 5), "row": (1, 6), "vector": (5,),
-    "scalar": (),
-}  # fmt: skip
 # Statistics of fewer columns than rows have small eigenvalues, which float32 gives to about EPSILON / 10.
 ATOL = {"tall": 3e-5}
-
-
-def _numbers(seed: int) -> Arrays:
-    rng = np.random.default_rng(seed)
-    return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in SHAPES.items()}
-
-
-def _gradients(params: Arrays) -> Arrays:
-    """Of a quadratic whose minimum is at random numbers; steep along some parameters."""
-    curvature, minimum = _numbers(1), _numbers(2)
-    return {name: np.exp(curvature[name]) * (value - minimum[name]) for name, value in params.items()}
-
-
-class Stepper:
-    """Shampoo in one framework, given gradients as numpy arrays."""
-
-    def __init__(self, framework: Framework, params: Arrays, **options: int) -> None:
-        require(framework)
-        self.step: Callable[[Arrays], Arrays] = getattr(self, f"_{framework.value}")(params, options)
-
-    def _jax(self, params: Arrays, options: Any) -> Callable[[Arrays], Arrays]:
-        import jax
-        import optax
-
-        from algoperf_baselines.shampoo.jax import shampoo
-
-        optimizer = shampoo(LR, B1, B2, EPS, WEIGHT_DECAY, **options)
-        update = jax.jit(optimizer.update)
-        self.params, self.state = jax.tree.map(jax.numpy.asarray, params), optimizer.init(params)
-
-        def step(gradients: Arrays) -> Arrays:
-            updates, self.state = update(gradients, self.state, self.params)
-            self.params = optax.apply_updates(self.params, updates)
-            return {name: np.asarray(value) for name, value in self.params.items()}
-
-        return step
-
-    def _pytorch(self, params: Arrays, options: Any) -> Callable[[Arrays], Arrays]:
-        import torch
-
-        from algoperf_baselines.shampoo.pytorch import Shampoo
-
-        self.params = {name: torch.nn.Parameter(torch.tensor(value)) for name, value in params.items()}
-        self.state = Shampoo(self.params.values(), LR, (B1, B2), EPS, WEIGHT_DECAY, **options)
-
-        def step(gradients: Arrays) -> Arrays:
-            for name, gradient in gradients.items():
-                self.params[name].grad = torch.tensor(gradient)
-            self.state.step()
-            return {name: value.detach().numpy().copy() for name, value in self.params.items()}
-
-        return step
 
 
 class Plain:
@@ -141,11 +82,11 @@ def _slices(shape: tuple[int, ...]) -> Iterator[tuple[Any, ...]]:
 @pytest.mark.parametrize("framework", BOTH)
 def test_takes_the_steps_of_the_rule(framework: Framework, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "LARGE_DIMENSION", LARGE_DIMENSION)
-    params = _numbers(0)
+    params = numbers(0)
     stepper, plain = Stepper(framework, params, **OPTIONS), Plain(params)
     for _ in range(20):
-        params = stepper.step(_gradients(params))
-        expected = plain.step(_gradients(plain.params))
+        params = stepper.step(gradients(params))
+        expected = plain.step(gradients(plain.params))
         for name in SHAPES:
             np.testing.assert_allclose(params[name], expected[name], rtol=0, atol=ATOL.get(name, 3e-6), err_msg=name)
 

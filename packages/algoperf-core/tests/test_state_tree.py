@@ -22,6 +22,38 @@ class Pair(NamedTuple):
     second: object
 
 
+class Count:
+    __slots__ = ("__hidden", "total")
+
+    def __init__(self):
+        self.total = self.__hidden = 0
+
+    def add(self):
+        self.total += 1
+        self.__hidden += 1
+
+    @property
+    def both(self):
+        return self.total, self.__hidden
+
+
+class Stepper:
+    """An optimizer that is none of PyTorch's: a plain object that holds the parameters."""
+
+    def __init__(self, parameters):
+        self.parameters = list(parameters)
+        self.momenta = [p.detach().clone() for p in self.parameters]
+        self.first = self.momenta[0]
+        self.of = {p: i for i, p in enumerate(self.parameters)}
+        self.num_steps = 0
+
+    def step(self):
+        self.num_steps += 1
+        for p, momentum in zip(self.parameters, self.momenta, strict=True):
+            momentum.mul_(0.9).add_(p.grad)
+            p.data.sub_(momentum, alpha=0.1 / (1 + self.of[p]))
+
+
 class Colour(enum.Enum):
     RED = 1
 
@@ -311,3 +343,79 @@ def test_functions_in_a_nodes_data_are_taken_from_a_fresh_start():
     restored = round_trip(backend, partial, jax.tree_util.Partial(test_plain_values, 0))
     assert restored.func is test_plain_values
     assert restored.args == (3,)
+
+
+def test_what_has_slots_is_restored(framework):
+    backend, count = backends.load(framework), Count()
+    count.add()
+    assert round_trip(backend, [count], [Count()])[0].both == (1, 1)
+    assert round_trip(backend, [count])[0].both == (1, 1)
+
+
+def test_parameters_in_a_state_are_those_of_the_model_and_functions_see_what_is_restored():
+    require(Framework.PYTORCH)
+    import torch
+
+    def make():
+        torch.manual_seed(0)
+        model, factor = torch.nn.Linear(3, 2), [1.0]
+        stepper = Stepper(model.parameters())
+        recent = collections.deque(maxlen=2)
+        return {
+            "params": model,
+            "optimizer_state": {
+                "stepper": stepper,
+                "step": stepper.step,
+                "parameters": tuple(model.parameters()),
+                "momenta": stepper.momenta,
+                "factor": factor,
+                "scale": lambda: factor[0],
+                "recent": recent,
+                "add": lambda: recent.append(len(recent)),
+            },
+        }
+
+    def train(both, steps):
+        model, state = both["params"], both["optimizer_state"]
+        for i in range(steps):
+            for p in state["parameters"]:
+                p.grad = None
+            (state["scale"]() * model(torch.full((4, 3), float(i))).square().mean()).backward()
+            state["step"]()
+            state["factor"][0] *= 0.9
+            state["momenta"][0].mul_(0.5)
+            state["add"]()
+
+    backend = backends.load(Framework.PYTORCH)
+    trained = make()
+    train(trained, 3)
+    restored = round_trip(backend, trained, make())
+    state = restored["optimizer_state"]
+    assert state["parameters"][0] is state["stepper"].parameters[0] is restored["params"].weight
+    assert state["stepper"].first is state["stepper"].momenta[0] is state["momenta"][0]
+    train(trained, 3)
+    train(restored, 3)
+    assert torch.equal(trained["params"].weight, restored["params"].weight)
+    assert torch.equal(trained["params"].bias, restored["params"].bias)
+    assert state["stepper"].num_steps == 6
+    assert state["recent"] == trained["optimizer_state"]["recent"]
+
+
+def test_what_was_one_and_is_two_does_not_become_one_again():
+    """A fresh start has one list twice; what replaced it in one place is not overwritten by the other's."""
+    require(Framework.PYTORCH)
+    one: list[int] = []
+    restored = round_trip(backends.load(Framework.PYTORCH), {"a": [1], "b": [2]}, {"a": one, "b": one})
+    assert restored == {"a": [1], "b": [2]}
+
+
+def test_a_parameter_of_a_model_that_is_not_there_is_named():
+    require(Framework.PYTORCH)
+    import torch
+
+    backend, model = backends.load(Framework.PYTORCH), torch.nn.Linear(3, 2)
+    encoder = Encoder(backend)
+    node = encoder.encode({"params": model, "list": [model.weight]})
+    node["items"] = node["items"][1:]
+    with pytest.raises(StateError, match=r"held weight of a model, and a fresh start has no model with that\.$"):
+        Decoder(backend, encoder.arrays).decode(node, None)

@@ -357,3 +357,13 @@ def test_devices_share_a_batch_equally(write):
 def test_a_batch_size_is_a_positive_integer(write, size):
     with pytest.raises(SubmissionError, match=r"get_batch_size of .*submission\.py returned .* for toy"):
         with_sizes(write, f"return {size}")(TOY)
+
+
+def test_a_batch_size_may_be_an_integer_of_numpy(write):
+    size = with_sizes(write, "import numpy; return numpy.int64(32)")(TOY, 4)
+    assert (size, type(size)) == (32, int)
+
+
+def test_a_batch_size_is_no_truth_value(write):
+    with pytest.raises(SubmissionError, match="returned True for toy; it returns a positive int"):
+        with_sizes(write, "return True")(TOY)

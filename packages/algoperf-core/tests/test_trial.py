@@ -126,15 +126,33 @@ def test_an_exception_is_a_result_and_loses_no_evaluation(make_trial, framework)
         ("def update_params(**arguments):\n    return None", "update_params of .* returned a NoneType"),
         ("def prepare_for_eval(**arguments):\n    return 1, 2", "prepare_for_eval of .* returned a tuple"),
         (
+            "def prepare_for_eval(**arguments):\n    return 1, None, 2",
+            "prepare_for_eval .* parameters that are a NoneType",
+        ),
+        (
             "def data_selection(*arguments):\n    return 1, 2",
             "data_selection of .* returned a tuple; it returns a batch",
         ),
     ],
 )
-def test_a_wrong_result_is_named(make_trial, framework, patch, message):
+def test_a_wrong_result_is_refused(make_trial, framework, patch, message):
+    trial = make_trial(framework, patch=patch)
+    with pytest.raises(SubmissionError, match=message):
+        trial.run()
+    # Once it is mended it may begin in the same folder.
+    assert not list(trial.records.folder.iterdir())
+    assert make_trial(framework, name="mended", max_steps=2).run().end_reason is EndReason.STEPS
+
+
+def test_a_wrong_result_after_an_evaluation_is_the_result(make_trial, framework):
+    patch = """
+_update = update_params
+def update_params(train_state=None, **arguments):
+    return _update(**arguments) if arguments["global_step"] < 3 else None
+"""
     outcome = make_trial(framework, patch=patch).run()
     assert outcome.end_reason is EndReason.ERROR
-    assert re.search(message, outcome.error["message"])
+    assert re.search("update_params of .* returned a NoneType", outcome.error["message"])
 
 
 NO_STATES = {
@@ -182,10 +200,12 @@ def test_self_tuning_has_no_hyperparameters(make_trial, framework, tmp_path):
         make_trial(framework, patch=code, name="another", folder=tmp_path / "other").run()
 
 
-def test_an_unknown_hyperparameter_in_a_step_is_the_result(make_trial, framework):
+def test_an_unknown_hyperparameter_in_a_late_step_is_the_result(make_trial, framework):
     patch = """
 _update = update_params
-def update_params(hyperparameters, **arguments):
+def update_params(hyperparameters, train_state=None, **arguments):
+    if arguments["global_step"] < 3:
+        return _update(hyperparameters=hyperparameters, **arguments)
     return _update(hyperparameters=hyperparameters.learning_rte, **arguments)
 """
     outcome = make_trial(framework, patch=patch).run()

@@ -39,11 +39,16 @@ def distribution(folder: Path, name: str, version: str, *requires: str) -> None:
         f"numpy=={NUMPY}  # the one here\nNumPy >= 1\n",
         f"numpy=={NUMPY} \\\n    --hash=sha256:00\n",
         "nothing-of-this-name; python_version < '3'",
-        "--extra-index-url https://example.org\n-r other.txt\nhttps://example.org/a.whl\nthese are words\n",
+        "--extra-index-url https://example.org\n-r other.txt\nhttps://example.org/a.whl\n-e .\n./here\ngit+https://example.org/b\n",
     ],
 )
 def test_what_is_met_or_cannot_be_checked(check, text: str) -> None:
     check(text)
+
+
+def test_what_is_no_requirement_is_said(check, capsys) -> None:
+    check(f"numpy={NUMPY}\n")
+    assert f"has the line 'numpy={NUMPY}', which is no requirement; it is not checked." in capsys.readouterr().err
 
 
 def test_no_file_asks_for_nothing(sgd: Path) -> None:

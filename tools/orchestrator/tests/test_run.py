@@ -138,6 +138,18 @@ def test_a_batch_that_devices_cannot_share_is_refused(cli: Cli, tmp_path: Path, 
     )
 
 
+def test_a_wrong_result_is_refused_and_mended_in_the_same_place(cli: Cli, tmp_path: Path, sgd: Path) -> None:
+    code = sgd.read_text()
+    sgd.write_text(f"{code}\n\ndef update_params(**arguments):\n    return None\n")
+    arguments = sgd_arguments(tmp_path / "logs", sgd, any_framework())
+    result = cli(*arguments)
+    assert result.code == 2
+    assert f"update_params of {sgd} returned a NoneType; it returns three things" in result.err.splitlines()[-1]
+    assert not list(tmp_path.rglob("trial.json"))
+    sgd.write_text(code)
+    assert cli(*arguments).code == 0
+
+
 def test_an_adapter_is_asked_for_beside_the_submission(cli: Cli, tmp_path: Path, sgd: Path) -> None:
     framework = any_framework()
     sgd.with_name("submission_info.yml").write_text("submission_name: SGD\nadapter: xmap\n")

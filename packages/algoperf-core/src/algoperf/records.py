@@ -147,6 +147,12 @@ class TrialRecords:
             (self.folder / EVALUATIONS).unlink(missing_ok=True)
         drop_torn_line(self.folder / _LOGGED)
 
+    def take_back(self) -> None:
+        """Undoes `start`, for a trial that was not evaluated."""
+        numbered = [path for name in ("meta_data", "flags") for path in _numbered(self.folder, name)]
+        for path in (*numbered, *(self.folder / name for name in (_TRIAL, "hparams.json", _LOGGED))):
+            path.unlink(missing_ok=True)
+
     def append_evaluation(self, row: Row) -> None:
         """Adds an evaluation, and writes what the submission has logged before it.
 

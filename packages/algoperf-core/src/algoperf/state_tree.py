@@ -4,6 +4,9 @@ A submission's optimizer state may be anything: nested containers, named tuples,
 that save themselves by `state_dict`, numbers, and functions. The arrays go into one list; everything else becomes
 JSON. Nothing is pickled: types are looked up by name among those that the running process has loaded already, and
 what no file should define (functions, modules) is taken from a fresh start, the `template`.
+
+What is what remains so: parameters that a PyTorch state refers to are those of the model, an object in two places is
+one object, and objects are restored into those of the fresh start, whose functions may refer to them.
 """
 
 from __future__ import annotations
@@ -11,12 +14,13 @@ from __future__ import annotations
 import enum
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from algoperf.backends import Backend
+from algoperf.spec import Framework
 
 Node = Any  # JSON: a number, string, boolean or None as itself, everything else as an object with one "is".
 
@@ -28,6 +32,8 @@ class StateError(Exception):
 _SEQUENCES: dict[str, Callable[[Sequence[Any]], Any]] = {
     "list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "deque": deque
 }  # fmt: skip
+# What can be changed in place, so that it matters where else it is.
+_MUTABLE = {"tensor", "numpy", "dict", "list", "set", "deque", "object"}
 
 
 class Encoder:
@@ -36,16 +42,34 @@ class Encoder:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self.arrays: list[np.ndarray] = []
+        # By identity; each with the value, which must live as long as its identity counts.
+        self._seen: dict[int, tuple[Any, dict[str, Any]]] = {}
+        self._num_shared = 0
+        self._num_modules = 0
 
     def encode(self, value: Any) -> Node:
         """The node for a value."""
         if value is None or type(value) in (bool, int, float, str):
             return value
+        if id(value) in self._seen:
+            return self._reference(self._seen[id(value)][1])
         for attempt in (self._array, self._container, self._framework_node, self._object):
             node = attempt(value)
             if node is not None:
+                # In JAX arrays do not change, so that nothing depends on which is which.
+                if self._backend.framework is Framework.PYTORCH and node["is"] in _MUTABLE:
+                    self._seen[id(value)] = (value, node)
                 return node
         return {"is": "fresh", "type": _type_name(type(value))}
+
+    def _reference(self, node: dict[str, Any]) -> Node:
+        """Another node for what has one, which is the node itself for a parameter of a model."""
+        if node["is"] == "parameter":
+            return node
+        if "shared" not in node:
+            node["shared"] = self._num_shared
+            self._num_shared += 1
+        return {"is": "same", "as": node["shared"]}
 
     def _array(self, value: Any) -> Node | None:
         dumped = self._backend.dump_leaf(value)
@@ -83,17 +107,32 @@ class Encoder:
 
     def _object(self, value: Any) -> Node | None:
         if callable(getattr(value, "load_state_dict", None)):
-            return {"is": "state_dict", "state": self.encode(dict(self._backend.unwrapped(value).state_dict()))}
+            return self._state_dict(self._backend.unwrapped(value))
         if isinstance(value, enum.Enum):
             return {"is": "enum", "type": _type_name(type(value)), "name": value.name}
         if isinstance(value, np.random.Generator):
             return {"is": "generator", "state": self.encode(value.bit_generator.state)}
         # A class with a `__reduce__` of its own keeps more than its attributes.
         keeps_more: Any = type(value).__reduce__
-        plain = hasattr(value, "__dict__") and not callable(value) and keeps_more is object.__reduce__
-        if plain and type(value).__module__ not in ("builtins", "types"):
-            return {"is": "object", "type": _type_name(type(value)), "state": self.encode(vars(value))}
-        return None
+        plain = not callable(value) and keeps_more is object.__reduce__
+        if not plain or type(value).__module__ in ("builtins", "types"):
+            return None
+        attributes, slots = getattr(value, "__dict__", None), _slots(value)
+        if attributes is None and not slots:
+            return None
+        node = {"is": "object", "type": _type_name(type(value)), "state": self.encode(attributes or {})}
+        return node | {"slots": self.encode(slots)} if slots else node
+
+    def _state_dict(self, inner: Any) -> Node:
+        node = {"is": "state_dict", "state": self.encode(dict(inner.state_dict()))}
+        tensors = _tensors_of_module(inner)
+        if tensors:
+            node["module"] = self._num_modules
+            for name, tensor in tensors.items():
+                reference = {"is": "parameter", "module": self._num_modules, "name": name}
+                self._seen.setdefault(id(tensor), (tensor, reference))
+            self._num_modules += 1
+        return node
 
     def _all(self, values: Any) -> list[Node]:
         return [self.encode(value) for value in values]
@@ -105,16 +144,46 @@ class Decoder:
     def __init__(self, backend: Backend, arrays: Sequence[np.ndarray]) -> None:
         self._backend = backend
         self._arrays = arrays
+        self._modules: dict[int, dict[str, Any]] = {}
+        self._shared: dict[int, Any] = {}
+        # By identity: what of the fresh start has been restored.
+        self._restored: dict[int, Any] = {}
 
     def decode(self, node: Node, template: Any, place: str = "state") -> Any:
         """The value of a node; `template` is what a fresh start has in the same place, or None."""
         if not isinstance(node, dict):
             return node
         kind = node["is"]
-        if kind in _SEQUENCES:
-            return _SEQUENCES[kind](self._items(node["items"], template, place))
-        decode: Callable[[Any, Any, str], Any] = getattr(self, f"_{kind}")
-        return decode(node, template, place)
+        decode: Callable[[Any, Any, str], Any] = self._sequence if kind in _SEQUENCES else getattr(self, f"_{kind}")
+        value = decode(node, template, place)
+        if "shared" in node:
+            self._shared[node["shared"]] = value
+        return value
+
+    def _same(self, node: Any, template: Any, place: str) -> Any:
+        return self._shared[node["as"]]
+
+    def _parameter(self, node: Any, template: Any, place: str) -> Any:
+        found = self._modules.get(node["module"], {}).get(node["name"])
+        if found is None:
+            raise StateError(f"{place} held {node['name']} of a model, and a fresh start has no model with that.")
+        return found
+
+    def _is_to_restore(self, template: Any, cls: type) -> bool:
+        """Whether a value belongs into what a fresh start has in its place, which is so once for each object."""
+        if type(template) is not cls or id(template) in self._restored:
+            return False
+        self._restored[id(template)] = template
+        return True
+
+    def _sequence(self, node: Any, template: Any, place: str) -> Any:
+        items = self._items(node["items"], template, place)
+        cls: Any = _SEQUENCES[node["is"]]
+        if cls in (list, deque, set) and self._is_to_restore(template, cls):
+            template.clear()
+            template.update(items) if cls is set else template.extend(items)
+            return template
+        return cls(items)
 
     def _tensor(self, node: Any, template: Any, place: str) -> Any:
         note = self.decode(node["note"], None, place)
@@ -133,6 +202,10 @@ class Decoder:
             key = self.decode(key_node, None, place)
             items[key] = self.decode(item, fresh.get(key), f"{place}[{key!r}]")
         cls = _find_type(node["type"], template, place)
+        if isinstance(template, MutableMapping) and self._is_to_restore(template, cls):
+            template.clear()
+            template.update(items)
+            return template
         if cls.__name__ == "defaultdict":
             return cls(getattr(template, "default_factory", None), items)
         return cls(items)
@@ -157,6 +230,8 @@ class Decoder:
         # What PyTorch says of other names and shapes, which tells all of them.
         except RuntimeError as error:
             raise StateError(f"{place} does not fit what a fresh start has: {error}") from error
+        if "module" in node:
+            self._modules[node["module"]] = _tensors_of_module(inner)
         return template
 
     def _enum(self, node: Any, template: Any, place: str) -> Any:
@@ -171,10 +246,15 @@ class Decoder:
 
     def _object(self, node: Any, template: Any, place: str) -> Any:
         cls = _find_type(node["type"], template, place)
-        fresh = vars(template) if type(template) is cls else None
-        value: Any = object.__new__(cls)
-        # Not setattr: the object may be a frozen dataclass.
-        value.__dict__.update(self.decode(node["state"], fresh, place))
+        is_fresh = type(template) is cls
+        attributes = self.decode(node["state"], getattr(template, "__dict__", None) if is_fresh else None, place)
+        slots = node.get("slots") and self.decode(node["slots"], _slots(template) if is_fresh else None, place)
+        value: Any = template if self._is_to_restore(template, cls) else object.__new__(cls)
+        # Not its own setattr: the object may be a frozen dataclass.
+        if attributes:
+            value.__dict__.update(attributes)
+        for name, slot in (slots or {}).items():
+            object.__setattr__(value, name, slot)
         return value
 
     def _fresh(self, node: Any, template: Any, place: str) -> Any:
@@ -188,6 +268,19 @@ class Decoder:
         fresh = list(template) if isinstance(template, (Sequence, deque)) and not isinstance(template, str) else []
         fresh += [None] * (len(nodes) - len(fresh))
         return [self.decode(node, fresh[i], f"{place}[{i}]") for i, node in enumerate(nodes)]
+
+
+def _slots(value: Any) -> dict[str, Any]:
+    """The attributes that are kept outside `__dict__`."""
+    state = object.__getstate__(value)
+    return dict(state[1]) if isinstance(state, tuple) else {}
+
+
+def _tensors_of_module(value: Any) -> dict[str, Any]:
+    """Parameters and buffers by name, if it is a model: a state may refer to them."""
+    if not callable(getattr(value, "named_parameters", None)):
+        return {}
+    return {**dict(value.named_parameters()), **dict(value.named_buffers())}
 
 
 def _type_name(cls: type) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
+import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,7 +91,9 @@ class Submission:
         if spec.batch_size is not None:
             return spec.batch_size
         size = self._ask_for_batch_size(spec)
-        if not isinstance(size, int) or size < 1:
+        # Also one of numpy.
+        is_integer = isinstance(size, numbers.Integral) and not isinstance(size, bool)
+        if not is_integer or size < 1:
             raise SubmissionError(
                 f"get_batch_size of {self.path} returned {size!r} for {spec.name}; it returns a positive int."
             )
@@ -99,7 +102,7 @@ class Submission:
                 f"get_batch_size of {self.path} returned {size} for {spec.name}, which {num_devices} devices cannot "
                 f"share equally; return a multiple of {num_devices}, or use another number of devices."
             )
-        return size
+        return int(size)
 
     def _ask_for_batch_size(self, spec: WorkloadSpec) -> Any:
         try:
@@ -126,6 +129,11 @@ def locate(name_or_path: str, framework: Framework) -> Path:
         path = path / "submission.py"
     # A bare name is an installed submission, even where a folder happens to have that name.
     if path.suffix == ".py" or len(path.parts) > 1:
+        if path.is_dir():
+            raise ValueError(
+                f"The folder {path} has no submission.py; name a folder or a file that exists, or make a new "
+                "submission by `algoperf-orchestrate init`."
+            )
         if not path.is_file():
             raise ValueError(f"There is no submission file {path}.")
         return path.resolve()

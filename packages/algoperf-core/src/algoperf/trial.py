@@ -102,7 +102,8 @@ class Trial:
         Raises:
             DataError: the data is not there; nothing was begun.
             ValueError: the workload's batches cannot be divided among the devices; nothing was begun.
-            SubmissionError: the submission does not fit the trial or does not keep to the API; nothing was begun.
+            SubmissionError: the submission does not fit the trial, or has not kept to the API before the first
+                evaluation; nothing is left of the trial.
             records.RecordsError: the folder belongs to another configuration, code or number of devices.
         """
         self.records.check_same_config(self.config.as_json())
@@ -300,6 +301,11 @@ class Trial:
                 f"{function} of {self.submission.path} returned a {type(result).__name__}; "
                 "it returns three things: optimizer state, parameters, model state."
             )
+        if not isinstance(result[1], self.backend.params_type):
+            raise SubmissionError(
+                f"{function} of {self.submission.path} returned parameters that are a {type(result[1]).__name__}, no "
+                f"{self.backend.params_type.__name__}; it returns optimizer state, parameters, model state."
+            )
         state.optimizer_state, state.params, state.model_state = result
 
     def _row(self, state: _State, metrics: Mapping[str, float]) -> dict[str, Any]:
@@ -432,8 +438,12 @@ class Trial:
             yield
         except Exception as raised:  # noqa: BLE001
             error = failures.explained(raised, self.submission, self._hyperparameters)
-            if isinstance(error, SubmissionError) and self._state is None:
-                # Nothing was begun, so there is nothing that has a result.
+            if isinstance(error, SubmissionError) and (self._state is None or not self._state.evaluations):
+                # Nothing has a result yet, so that other code may begin here.
+                if self._queue is not None:
+                    self._queue.close()
+                if self.backend.rank == 0:
+                    self.records.take_back()
                 raise error from error.__cause__
             # Whatever else a submission raises is the trial's result.
             self._error = failures.facts(error)

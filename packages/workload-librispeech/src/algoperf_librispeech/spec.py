@@ -179,7 +179,7 @@ _MINI = replace(
     _FULL,
     summary="A small Conformer that writes down short sentences of a synthetic voice.",
     scale=Scale.MINI,
-    target=_mini_target(0.2, 0.2),
+    target=_mini_target(0.22, 0.22),
     num_train_examples=4_000,
     num_eval_train_examples=256,
     num_validation_examples=700,

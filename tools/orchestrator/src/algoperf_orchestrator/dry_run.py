@@ -106,6 +106,7 @@ def _lines(plan: Plan, price: Cost) -> list[str]:
         lines.append(
             f"Expected: {price.expected_hours:,.1f} accelerator hours with evaluations, by earlier trials{unknown}."
         )
+    lines.append("Nothing was loaded or run; that submissions keep to the API shows in the preflight.")
     if plan.missing:
         lines.append(f"Not installed: {', '.join(plan.missing)}; this plan cannot be run here yet.")
     return lines

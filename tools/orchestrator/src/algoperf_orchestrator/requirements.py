@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import typer
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
@@ -19,12 +20,15 @@ FILE = "requirements.txt"
 # Of the distributions that the benchmark consists of.
 _OURS = "algoperf-"
 _COMMENT = re.compile(r"(^|\s)#.*$")
+# Options, paths, and URLs of any kind.
+_IS_FOR_PIP = re.compile(r"-|\.|/|\w[\w+.-]*:")
 
 
 def check(submission: Path, framework: Framework) -> None:
     """Raises ValueError if what lies beside a submission's file asks for what is not installed, or cannot be.
 
-    Lines that name no distribution, such as options of pip and bare URLs, are not checked.
+    Lines that name no distribution, such as options of pip, URLs and paths, are not checked; what is none of these is
+    said.
     """
     file = submission.with_name(FILE)
     wanted = list(_read(file))
@@ -70,6 +74,8 @@ def _read(file: Path) -> Iterator[Requirement]:
         try:
             requirement = Requirement(words)
         except InvalidRequirement:
+            if words and not _IS_FOR_PIP.match(words):
+                typer.echo(f"{file} has the line {words!r}, which is no requirement; it is not checked.", err=True)
             continue
         if requirement.marker is None or requirement.marker.evaluate():
             yield requirement

@@ -19,6 +19,6 @@ HYPERPARAMETERS = {
         "one_minus_beta1": 0.1,
         "beta2": 0.99,
         "warmup_factor": 0.05,
-        "weight_decay": 0.01,
+        "weight_decay": 0.1,
     },
 }

@@ -22,14 +22,16 @@ START_STEP, and where k is 0, d = a: vectors and scalars follow NAdamW. L, R and
 
 As d is scaled, neither the bias of u and L nor the scale of L matters. Neighbouring dimensions are not merged into one,
 as other implementations do where they are small: which ones are neighbours differs between the frameworks' kernels.
-Every device computes all roots.
+
+The roots that are due are divided among the devices, matrix by matrix. Each device has 0 in place of what the others
+compute; the sum over all devices is all roots, bit for bit the same on each.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["BLOCK_SIZE", "EPSILON", "LARGE_DIMENSION", "ROOT_PERIOD_STEPS", "START_STEP", "Blocks"]
+__all__ = ["BLOCK_SIZE", "EPSILON", "LARGE_DIMENSION", "ROOT_PERIOD_STEPS", "START_STEP", "Blocks", "devices_of"]
 
 # A preconditioner has at most this many rows.
 BLOCK_SIZE = 1024
@@ -92,3 +94,19 @@ class Blocks:
     def statistics(self) -> list[tuple[int, int, int]]:
         """The shapes [blocks, size, size] of the preconditioners."""
         return [(math.prod(self.counts), self.sizes[axis], self.sizes[axis]) for axis in self.axes]
+
+
+def devices_of(statistics: Sequence[Sequence[int]], num_devices: int) -> list[list[int]]:
+    """Which device computes the root of each matrix, for each shape [blocks, size, size] of statistics.
+
+    A root takes time as size³. The largest come first, each to the device that has the least to do until then, which
+    takes at most a third longer than the best division (Graham, "Bounds on Multiprocessing Timing Anomalies", 1969).
+    """
+    loads, devices = [0] * num_devices, [[0] * blocks for blocks, *_ in statistics]
+    largest_first = sorted(range(len(statistics)), key=lambda i: statistics[i][1], reverse=True)
+    for i in largest_first:
+        blocks, size, _ = statistics[i]
+        for block in range(blocks):
+            devices[i][block] = loads.index(min(loads))
+            loads[devices[i][block]] += size**3
+    return devices

@@ -10,12 +10,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import PartitionSpec
 
-from algoperf import spec
+from algoperf import jax_sharding_utils, spec
 from algoperf_baselines._jax import data_selection, initial_state, update_params, warmup_cosine
 from algoperf_baselines.batch_sizes import get_batch_size
 from algoperf_baselines.nadamw.jax import scale_by_nadam
-from algoperf_baselines.shampoo.blocks import BLOCK_SIZE, EPSILON, ROOT_PERIOD_STEPS, START_STEP, Blocks
+from algoperf_baselines.shampoo.blocks import BLOCK_SIZE, EPSILON, ROOT_PERIOD_STEPS, START_STEP, Blocks, devices_of
 
 __all__ = ["data_selection", "get_batch_size", "init_optimizer_state", "inverse_root", "shampoo", "update_params"]
 
@@ -103,9 +104,7 @@ def scale_by_shampoo(
         statistics = jax.tree.map(accumulated, grads, state.statistics)
         steps = moments.count - start_step
         is_due = (steps >= 0) & (steps % root_period_steps == 0)
-        # Only the roots of matrices: grads tells where the tuples are.
-        renewed = partial(jax.tree.map, lambda _, matrices: _roots(matrices), grads)
-        roots = jax.lax.cond(is_due, renewed, lambda _: state.roots, statistics)
+        roots = jax.lax.cond(is_due, partial(_roots, grads), lambda _: state.roots, statistics)
         directions = jax.tree.map(preconditioned, graft, momentum, roots)
         updates = jax.tree.map(partial(jnp.where, steps >= 0), directions, graft)
         return updates, ShampooState(moments, statistics, roots)
@@ -129,8 +128,29 @@ def inverse_root(matrices: jax.Array, p: int) -> jax.Array:
     return (vectors * powers[..., None, :]) @ vectors.mT
 
 
-def _roots(statistics: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-    return tuple(inverse_root(matrices, 2 * len(statistics)) for matrices in statistics)
+def _roots(grads: optax.Updates, statistics: optax.Params) -> optax.Params:
+    """The roots of all statistics, of which each device computes its own; grads tells where the tuples are."""
+    stacks, tree = jax.tree.flatten(statistics)
+    powers = [2 * len(of_one) for of_one in jax.tree.structure(grads).flatten_up_to(statistics) for _ in of_one]
+    mesh = jax_sharding_utils.get_batch_dim_sharding().mesh
+    devices = devices_of([stack.shape for stack in stacks], mesh.size)
+
+    def own(device: int, stacks: list[jax.Array]) -> list[jax.Array]:
+        return [_roots_on(device, *stack) for stack in zip(devices, stacks, powers, strict=True)]
+
+    def shared(stacks: list[jax.Array]) -> list[jax.Array]:
+        # A branch for each device: to divide stacks of one size instead leaves devices idle, where sizes are many.
+        of_devices = [partial(own, device) for device in range(mesh.size)]
+        return jax.lax.psum(jax.lax.switch(jax.lax.axis_index(mesh.axis_names), of_devices, stacks), mesh.axis_names)
+
+    everywhere = PartitionSpec()
+    return tree.unflatten(jax.shard_map(shared, mesh=mesh, in_specs=everywhere, out_specs=everywhere)(stacks))
+
+
+def _roots_on(device: int, devices: list[int], stack: jax.Array, p: int) -> jax.Array:
+    """The roots of a stack [blocks, size, size], of which a device computes its own; 0 in place of the others."""
+    pairs = zip(devices, stack, strict=True)
+    return jnp.stack([inverse_root(x, p) if owner == device else jnp.zeros_like(x) for owner, x in pairs])
 
 
 def _split(x: jax.Array, blocks: Blocks) -> jax.Array:

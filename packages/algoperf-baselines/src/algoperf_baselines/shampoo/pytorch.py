@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 
 from algoperf import spec
 from algoperf_baselines._pytorch import data_selection, initial_state, update_params
 from algoperf_baselines.batch_sizes import get_batch_size
-from algoperf_baselines.shampoo.blocks import BLOCK_SIZE, EPSILON, ROOT_PERIOD_STEPS, START_STEP, Blocks
+from algoperf_baselines.shampoo.blocks import BLOCK_SIZE, EPSILON, ROOT_PERIOD_STEPS, START_STEP, Blocks, devices_of
 
 __all__ = ["Shampoo", "data_selection", "get_batch_size", "init_optimizer_state", "inverse_root", "update_params"]
 
@@ -40,7 +41,8 @@ class Shampoo(torch.optim.Optimizer):
     """Shampoo, with the arguments of `torch.optim.AdamW`, and the constants of `blocks`.
 
     The state of a parameter is `step`, the number of its updates; `mu` and `nu`, its moments; and the lists
-    `statistics` and `roots` of float32 [blocks, size, size], one for each preconditioned dimension.
+    `statistics` and `roots` of float32 [blocks, size, size], one for each preconditioned dimension; roots are 0 until
+    there are some.
     """
 
     def __init__(
@@ -62,44 +64,74 @@ class Shampoo(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> Any:
         """One update of all parameters that have a gradient; returns what `closure` returns."""
         loss = None if closure is None else torch.enable_grad()(closure)()
-        for group in self.param_groups:
-            for param in group["params"]:
-                if param.grad is not None:
-                    param.mul_(1 - group["lr"] * group["weight_decay"])
-                    param.sub_(self._direction(param, group), alpha=group["lr"])
+        params = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
+        for param, group in params:
+            self._accumulate(param, group)
+        _renew_roots([self.state[param] for param, group in params if _is_due(self.state[param], group)])
+        for param, group in params:
+            param.mul_(1 - group["lr"] * group["weight_decay"])
+            param.sub_(self._direction(param, group), alpha=group["lr"])
         return loss
 
-    def _direction(self, param: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
-        """Advances the state of a parameter; returns the direction of its update, which has the parameter's shape."""
+    def _accumulate(self, param: torch.Tensor, group: dict[str, Any]) -> None:
+        """Takes the gradient of a parameter into its moments and statistics."""
         blocks, state, grad = Blocks.of(param.shape, group["block_size"]), self.state[param], param.grad
         assert grad is not None
         if not state:
             state.update(step=0, mu=torch.zeros_like(param), nu=torch.zeros_like(param))
-            state.update(statistics=[param.new_zeros(shape) for shape in blocks.statistics], roots=[])
+            state.update({name: [param.new_zeros(s) for s in blocks.statistics] for name in ("statistics", "roots")})
         state["step"] += 1
-        momentum, graft = _nadam(state, grad, group)
+        b1, b2 = group["betas"]
+        state["mu"].lerp_(grad, 1 - b1)
+        state["nu"].mul_(b2).addcmul_(grad, grad, value=1 - b2)
         for statistics, axis in zip(state["statistics"], blocks.axes, strict=True):
             rows = _as_rows(_split(grad, blocks), axis)
-            statistics.lerp_(rows @ rows.mT, 1 - group["betas"][1])
-        steps = state["step"] - group["start_step"]
-        if not blocks.axes or steps < 0:
+            statistics.lerp_(rows @ rows.mT, 1 - b2)
+
+    def _direction(self, param: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
+        """The direction of the update of a parameter, which has its shape."""
+        blocks, state = Blocks.of(param.shape, group["block_size"]), self.state[param]
+        momentum, graft = _nadam(state, param.grad, group)
+        if not blocks.axes or state["step"] < group["start_step"]:
             return graft
-        if steps % group["root_period_steps"] == 0:
-            state["roots"] = [inverse_root(matrices, 2 * len(blocks.axes)) for matrices in state["statistics"]]
         direction = _split(momentum, blocks)
         for axis, root in zip(blocks.axes, state["roots"], strict=True):
             direction = _multiply(root, direction, axis)
         return _join(_with_norm_of(_split(graft, blocks), direction), blocks).view_as(param)
 
 
-def _nadam(state: dict[str, Any], grad: torch.Tensor, group: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+def _nadam(
+    state: dict[str, Any], grad: torch.Tensor | None, group: dict[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The momentum, as it will be if the next gradient is this one again, and the direction of NAdamW."""
     b1, b2 = group["betas"]
-    state["mu"].lerp_(grad, 1 - b1)
-    state["nu"].mul_(b2).addcmul_(grad, grad, value=1 - b2)
     momentum = state["mu"].lerp(grad, 1 - b1)
     deviation = (state["nu"] / (1 - b2 ** state["step"])).sqrt_()
     return momentum, momentum / (1 - b1 ** state["step"]) / (deviation + group["eps"])
+
+
+def _is_due(state: dict[str, Any], group: dict[str, Any]) -> bool:
+    """Whether it is time for the roots of a parameter."""
+    steps: int = state["step"] - group["start_step"]
+    return steps >= 0 and steps % group["root_period_steps"] == 0
+
+
+def _renew_roots(states: list[dict[str, Any]]) -> None:
+    """The roots of all statistics of some parameters, of which each process computes its own."""
+    rank, num_processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    stacks = [
+        (roots.zero_(), statistics, 2 * len(state["roots"]))
+        for state in states
+        for roots, statistics in zip(state["roots"], state["statistics"], strict=True)
+    ]
+    devices = devices_of([roots.shape for roots, *_ in stacks], num_processes)
+    for (roots, statistics, p), owners in zip(stacks, devices, strict=True):
+        for block, owner in enumerate(owners):
+            if owner == rank:
+                roots[block] = inverse_root(statistics[block], p)
+    if dist.is_initialized():
+        for roots, *_ in stacks:
+            dist.all_reduce(roots)
 
 
 def inverse_root(matrices: torch.Tensor, p: int) -> torch.Tensor:

@@ -19,9 +19,15 @@ IMPLEMENTATIONS = {
 
 
 class Backend(abc.ABC):
-    """The devices of this process, and how state lives on them. One per process and trial."""
+    """The devices of this process, and how state lives on them. One per process and trial.
+
+    Attributes:
+        framework: of the arrays.
+        params_type: of what parameters come in.
+    """
 
     framework: Framework
+    params_type: type
 
     @property
     @abc.abstractmethod

@@ -51,6 +51,7 @@ class JaxBackend(Backend):
     """The JAX devices of this process."""
 
     framework = Framework.JAX
+    params_type = Mapping
 
     @property
     def shards(self) -> Shards:

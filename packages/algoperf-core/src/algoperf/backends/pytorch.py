@@ -70,6 +70,7 @@ class TorchBackend(Backend):
     """The device of this process, joined with the others' under torchrun."""
 
     framework = Framework.PYTORCH
+    params_type = nn.Module
 
     def __init__(self) -> None:
         self.process = this_process()

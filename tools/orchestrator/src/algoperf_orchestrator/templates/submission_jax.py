@@ -37,6 +37,7 @@ def get_batch_size(workload_name: str) -> int:
     return {
         "criteo1tb": 262_144,
         "fastmri": 32,
+        "finewebedu_lm": 64,
         "imagenet_resnet": 1024,
         "imagenet_vit": 1024,
         "librispeech_conformer": 256,
