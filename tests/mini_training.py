@@ -28,6 +28,7 @@ WORKLOADS = [
 ]
 # These take the longest; each is trained in the other framework, and that both compute the same are other tests.
 SLOW = {
+    ("finewebedu_lm", Framework.JAX),
     ("librispeech_conformer", Framework.PYTORCH),
     ("librispeech_deepspeech", Framework.PYTORCH),
     ("wmt", Framework.JAX),

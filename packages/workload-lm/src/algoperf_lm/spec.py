@@ -115,12 +115,12 @@ _MINI = replace(
     _FULL,
     summary="A small transformer that predicts the next piece of a word in books of the Bible that it has not seen.",
     scale=Scale.MINI,
-    target=_target(45),
+    target=_target(47),
     num_train_examples=8_973,
     num_eval_train_examples=256,
     num_validation_examples=743,
     eval_batch_size=128,
-    batch_size=32,
+    batch_size=16,
     budgets={rules: Budget(max_runtime_s=180, eval_period_s=10) for rules in ("v0.6", "v1.0")},
     step_hint=800,
     dataset=replace(
@@ -133,7 +133,7 @@ _MINI = replace(
         recorded={"tokenizer_sha256": "tokenizer.model"},
     ),
     model=LanguageModel(
-        vocab_size=1_024, width=128, num_heads=4, mlp_dim=256, num_layers=3, context=128, sequences_at_once=64
+        vocab_size=1_024, width=128, num_heads=4, mlp_dim=256, num_layers=2, context=128, sequences_at_once=64
     ),
 )
 
