@@ -93,7 +93,8 @@ def sizes_in_pytorch(workload: Any) -> list[tuple[int, ...]]:
         model = workload.build_model()
     found = []
     for group in param_groups(workload, model):
-        for param in group["params"]:
-            outputs, number = param.shape[group["output_axis"]], group["num_matrices"]
-            found += number * [(outputs // max(1, number), param.numel() // outputs)]
+        number = group["num_matrices"]
+        for param in group["params"] if number else []:
+            outputs = param.shape[group["output_axis"]]
+            found += number * [(outputs // number, param.numel() // outputs)]
     return sorted(tuple(sorted(sides)) for sides in found)

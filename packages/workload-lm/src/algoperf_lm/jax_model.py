@@ -14,19 +14,13 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.linen.initializers import constant, normal
 
 from algoperf_lm.rotary import rotations
 from algoperf_lm.spec import LanguageModel
 
 EPS = 1e-6
 GATES: Mapping[str, Callable[[jax.Array], jax.Array]] = {"sigmoid": jax.nn.sigmoid, "silu": jax.nn.silu}
-
-_INIT = nn.initializers.normal(0.02)
-
-
-def _residual_init(config: LanguageModel) -> nn.initializers.Initializer:
-    """Of what is added to the residual stream, so that its variance does not grow with the number of layers."""
-    return nn.initializers.normal(0.02 / (2 * config.num_layers) ** 0.5)
 
 
 def _norm(name: str) -> nn.RMSNorm:
@@ -76,18 +70,18 @@ class Attention(nn.Module):
         config, length = self.config, x.shape[1]
         heads = (config.num_heads, config.head_size)
         query, key, value = (
-            nn.DenseGeneral(heads, use_bias=False, kernel_init=_INIT, name=name)(x)
+            nn.DenseGeneral(heads, use_bias=False, kernel_init=normal(config.deviation), name=name)(x)
             for name in ("query", "key", "value")
         )
         cos, sin = jnp.asarray(rotations(length, config.head_size, config.rotary_base))
         query, key = (unit(rotate(y, cos, sin)) for y in (query, key))
         temperature: float | jax.Array = config.temperature
         if config.learned_temperature:
-            temperature = self.param("temperature", nn.initializers.constant(config.temperature), ())
+            temperature = self.param("temperature", constant(config.temperature), ())
         queries, keys, values = (query * temperature).swapaxes(1, 2), key.transpose(0, 2, 3, 1), value.swapaxes(1, 2)
         # The scores of all layers at once are most of the memory of a training step; made again, they take little time.
         y = jax.checkpoint(attend)(queries, keys, values).swapaxes(1, 2).reshape(x.shape)
-        return nn.Dense(config.width, use_bias=False, kernel_init=_residual_init(config), name="out")(y)
+        return nn.Dense(config.width, use_bias=False, kernel_init=normal(config.residual_deviation), name="out")(y)
 
 
 class Mlp(nn.Module):
@@ -99,10 +93,10 @@ class Mlp(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [B, T, W] to the same shape."""
         config = self.config
-        y = nn.Dense(2 * config.mlp_dim, use_bias=False, kernel_init=_INIT, name="up")(x)
+        y = nn.Dense(2 * config.mlp_dim, use_bias=False, kernel_init=normal(config.deviation), name="up")(x)
         values, gate = jnp.split(y, 2, axis=-1)
         y = values * GATES[config.gate](gate)
-        return nn.Dense(config.width, use_bias=False, kernel_init=_residual_init(config), name="down")(y)
+        return nn.Dense(config.width, use_bias=False, kernel_init=normal(config.residual_deviation), name="down")(y)
 
 
 class Block(nn.Module):
@@ -127,7 +121,7 @@ class LmModel(nn.Module):
     def setup(self) -> None:
         """Embedding, blocks, and a last norm if those of blocks come first."""
         config = self.config
-        self.embedding = nn.Embed(config.vocab_size, config.width, embedding_init=_INIT)
+        self.embedding = nn.Embed(config.vocab_size, config.width, embedding_init=normal(config.deviation))
         self.block = [Block(config) for _ in range(config.num_layers)]
         self.last_norm = _norm("last_norm") if config.norm == "pre" else None
 

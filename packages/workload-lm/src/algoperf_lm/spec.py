@@ -25,6 +25,8 @@ class LanguageModel:
         rotary_base: the slowest rotation of positions takes about so many tokens for a radian.
         gate: the function of the half of an MLP's hidden layer that multiplies the other half.
         norm: whether norms come before a block's branches ("pre") or after their additions ("post").
+        deviation: standard deviation of the normal distribution that weights start from; what is added to the residual
+            stream starts smaller by the root of the number of branches.
         learned_temperature: whether the factor of attention's scores is a parameter of each layer, or a constant.
         sequences_at_once: how many a device evaluates at a time; bounds the memory that their logits take.
     """
@@ -38,6 +40,7 @@ class LanguageModel:
     rotary_base: float = 500_000.0
     gate: Literal["sigmoid", "silu"] = "sigmoid"
     norm: Literal["pre", "post"] = "pre"
+    deviation: float = 0.02
     learned_temperature: bool = True
     sequences_at_once: int = 8
 
@@ -54,6 +57,11 @@ class LanguageModel:
     def head_size(self) -> int:
         """The width of a head."""
         return self.width // self.num_heads
+
+    @property
+    def residual_deviation(self) -> float:
+        """Of what is added to the residual stream, so that its variance does not grow with the number of layers."""
+        return float(self.deviation / (2 * self.num_layers) ** 0.5)
 
     @property
     def temperature(self) -> float:
@@ -133,7 +141,14 @@ _MINI = replace(
         recorded={"tokenizer_sha256": "tokenizer.model"},
     ),
     model=LanguageModel(
-        vocab_size=1_024, width=128, num_heads=4, mlp_dim=256, num_layers=2, context=128, sequences_at_once=64
+        vocab_size=1_024,
+        width=128,
+        num_heads=4,
+        mlp_dim=256,
+        num_layers=2,
+        context=128,
+        deviation=0.06,
+        sequences_at_once=64,
     ),
 )
 

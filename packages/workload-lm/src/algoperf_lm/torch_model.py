@@ -42,11 +42,6 @@ class Linear(nn.Linear):
         nn.init.normal_(self.weight, std=self._deviation)
 
 
-def _residual_deviation(config: LanguageModel) -> float:
-    """Of what is added to the residual stream, so that its variance does not grow with the number of layers."""
-    return float(0.02 / (2 * config.num_layers) ** 0.5)
-
-
 def unit(x: Tensor) -> Tensor:
     """X / (|x| + EPS) along the last axis; the gradient at 0 is finite."""
     squares = x.square().sum(dim=-1, keepdim=True)
@@ -67,8 +62,8 @@ class Attention(nn.Module):
     def __init__(self, config: LanguageModel) -> None:
         super().__init__()
         self.num_heads, width = config.num_heads, config.width
-        self.in_proj = Linear(width, 3 * width, 0.02, ParameterType.ATTENTION_QKV)
-        self.out = Linear(width, width, _residual_deviation(config), ParameterType.ATTENTION_OUT)
+        self.in_proj = Linear(width, 3 * width, config.deviation, ParameterType.ATTENTION_QKV)
+        self.out = Linear(width, width, config.residual_deviation, ParameterType.ATTENTION_OUT)
         self.temperature: nn.Parameter | float = config.temperature
         if config.learned_temperature:
             self.temperature = nn.Parameter(torch.tensor(config.temperature))
@@ -88,8 +83,8 @@ class Mlp(nn.Module):
 
     def __init__(self, config: LanguageModel) -> None:
         super().__init__()
-        self.up = Linear(config.width, 2 * config.mlp_dim, 0.02)
-        self.down = Linear(config.mlp_dim, config.width, _residual_deviation(config))
+        self.up = Linear(config.width, 2 * config.mlp_dim, config.deviation)
+        self.down = Linear(config.mlp_dim, config.width, config.residual_deviation)
         self.gate = GATES[config.gate]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -126,7 +121,7 @@ class LmModel(nn.Module):
     def __init__(self, config: LanguageModel) -> None:
         super().__init__()
         self.embedding = nn.Embedding(config.vocab_size, config.width)
-        nn.init.normal_(self.embedding.weight, std=0.02)
+        nn.init.normal_(self.embedding.weight, std=config.deviation)
         self.block = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.last_norm = nn.RMSNorm(config.width, EPS) if config.norm == "pre" else nn.Identity()
         table = torch.empty(2, config.context, config.head_size // 2)
