@@ -16,7 +16,7 @@ from algoperf.testing.bench import Bench
 from algoperf.testing.frameworks import require
 from algoperf.testing.training import Training, train
 
-NUM_STEPS = 40
+NUM_STEPS = 100
 BASELINES = [
     name
     for name in registry.submission_names()

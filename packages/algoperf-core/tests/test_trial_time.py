@@ -28,7 +28,7 @@ class FakeRun:
         trial.clock = WallClock(now=lambda: self.now)
         unchanged = lambda **a: (a["optimizer_state"], a["current_param_container"], a["model_state"])  # noqa: E731
         functions = {
-            "data_selection": lambda *arguments: None,
+            "data_selection": lambda *arguments: {},
             "update_params": self.taking(steps, Account.SUBMISSION, unchanged),
             "prepare_for_eval": self.taking(prepares, Account.SUBMISSION, unchanged),
             "wants_train_state": False,

@@ -97,7 +97,7 @@ def test_a_suite_is_run_scored_and_not_run_again(cli: Cli, tmp_path: Path, submi
     ("patch", "problem"),
     [
         ("import no_such_package", "cannot be imported: ModuleNotFoundError"),
-        ("def init_optimizer_state(*arguments): return {}", "in JAX it returns a pair"),
+        ("def init_optimizer_state(*arguments): return {}", "in jax it returns a pair"),
         ("def get_batch_size(name): return 32\nupdate_params = None", "has no function update_params"),
         (
             "def data_selection(workload, queue, *rest):\n    batch = next(queue)\n"
@@ -107,7 +107,7 @@ def test_a_suite_is_run_scored_and_not_run_again(cli: Cli, tmp_path: Path, submi
         (
             "def init_optimizer_state(workload, params, state, hyperparameters, rng):\n"
             "    return {'rate': hyperparameters.learning_rate}, None",
-            "object has no attribute 'learning_rate'",
+            "asks for the hyperparameter learning_rate, which is none of",
         ),
         ("import jax\ndef init_optimizer_state(*a):\n    raise MemoryError('too much')", "oom: MemoryError: too much"),
     ],
