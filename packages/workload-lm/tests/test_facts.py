@@ -47,6 +47,7 @@ def test_the_model_is_the_published_one() -> None:
         "rotary_base": 500_000.0,
         "gate": "sigmoid",
         "norm": "pre",
+        "deviation": 0.02,
         "learned_temperature": True,
         "sequences_at_once": 0,
     }

@@ -131,8 +131,8 @@ def locate(name_or_path: str, framework: Framework) -> Path:
     if path.suffix == ".py" or len(path.parts) > 1:
         if path.is_dir():
             raise ValueError(
-                f"The folder {path} has no submission.py; name a folder or a file that exists, or make a new "
-                "submission by `algoperf-orchestrate init`."
+                f"There is no submission file in {path}; put a submission.py there, or make a new submission by "
+                "`algoperf-orchestrate init`."
             )
         if not path.is_file():
             raise ValueError(f"There is no submission file {path}.")
