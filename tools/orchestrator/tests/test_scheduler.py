@@ -11,7 +11,7 @@ import pytest
 from ledgers import DONE, planned
 
 from algoperf.records import TrialRecords
-from algoperf_orchestrator import verdict
+from algoperf_orchestrator import processes, verdict
 from algoperf_orchestrator.attempt import Attempt
 from algoperf_orchestrator.executors import Finished, Task
 from algoperf_orchestrator.ledger import Ledger, Row
@@ -94,6 +94,11 @@ def run(ledger: Ledger, tmp_path: Path) -> Callable[..., bool]:
 
 def states(ledger: Ledger) -> list[tuple[str, str]]:
     return [(row.state.value, row.reason) for row in ledger.rows()]
+
+
+def ends(ledger: Ledger, row: Row) -> list[str]:
+    """How the attempts at a trial ended."""
+    return [one["reason"] for one in ledger.query("SELECT reason FROM attempts WHERE trial = ?", (row.id,))]
 
 
 def test_everything_is_run_in_order_and_once(run: Callable[..., bool], ledger: Ledger) -> None:
@@ -195,6 +200,22 @@ def test_a_result_that_nobody_wrote_down_is_not_made_again(
     executor = Obedient(lambda task: DONE)
     assert run(executor)
     assert states(ledger)[0] == ("done", "budget")
+    assert row.id not in [task.trial for task in executor.started]
+    assert ends(ledger, row) == ["budget"] * is_running
+
+
+def test_a_result_of_the_last_moment_is_kept(
+    run: Callable[..., bool], ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = leave_running(ledger)
+    records = TrialRecords(row.folder(tmp_path))
+    records.start(row.config.as_json(), {}, 0, [])
+    # The trial ends between the look at its records and the kill.
+    monkeypatch.setattr(processes, "kill_strays", lambda folder: records.finish({"end_reason": "budget"}))
+    executor = Obedient(lambda task: DONE)
+    assert run(executor)
+    assert states(ledger)[0] == ("done", "budget")
+    assert ends(ledger, row) == ["budget"]
     assert row.id not in [task.trial for task in executor.started]
 
 

@@ -154,7 +154,8 @@ class Scheduler:
         while len(tasks) < room and (row := self._ledger.next_planned()) is not None:
             # What was finished by somebody who died before he could say so is not run again.
             if (found := verdict.of_folder(row.folder(self._place.experiment))) is not None:
-                self._settle(row, found)
+                self._ledger.settle(row.id, found, row.folder(self._place.experiment))
+                self._listener(row, "ended", found)
             elif (number := self._ledger.claim(row, self._owner)) is not None:
                 self._running[row.id] = _Followed(row, number, heard=time.monotonic())
                 tasks.append(self._place.task(row, number))
@@ -180,10 +181,6 @@ class Scheduler:
         newest = attempt.read(row.folder(self._place.experiment))
         if self._ledger.end(row.id, number, found, retry_in_s, newest):
             self._listener(row, "ended" if retry_in_s is None else "retry", found)
-
-    def _settle(self, row: Row, found: Verdict) -> None:
-        self._ledger.settle(row.id, found, row.folder(self._place.experiment))
-        self._listener(row, "ended", found)
 
     # Heartbeats.
 
@@ -232,7 +229,7 @@ class Scheduler:
         folder = row.folder(self._place.experiment)
         newest = attempt.read(folder)
         if (found := verdict.of_folder(folder)) is not None:
-            self._settle(row, found)
+            self._end(row, row.attempts, found)
         elif row.handle:
             self._take_over_job(row, owner)
         elif newest is not None and newest.number == row.attempts and newest.verdict is not None:
@@ -242,8 +239,10 @@ class Scheduler:
             if not self._ledger.adopt(row, self._owner):
                 return
             processes.kill_strays(folder)
+            # It may have got its result just before it was killed.
+            found = verdict.of_folder(folder)
             gone = Verdict(state=State.PLANNED, reason=Cause.NO_HEARTBEAT, detail="its orchestrator is gone")
-            self._end(row, row.attempts, gone)
+            self._end(row, row.attempts, found or gone)
 
     def _take_over_job(self, row: Row, owner: Owner | None) -> None:
         if owner is not None and owner.executor != self._executor.name:
