@@ -110,10 +110,6 @@ def test_data_that_is_not_there_names_the_command(spec, tmp_path, check):
     assert preparation.status(spec, tmp_path).state == "missing"
 
 
-def test_a_variants_data_is_its_bases(spec):
-    assert preparation.prepare_command(replace(spec, name="toy_gelu", base="toy")) == COMMAND
-
-
 def test_no_data_directory_is_said(spec):
     with pytest.raises(DataError, match="toy at mini scale needs a data directory; pass --data-dir"):
         preparation.open_prepared(spec, None)

@@ -1,7 +1,8 @@
 """The facts at full scale, against those of the public implementation (v1.0)."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pkgutil import resolve_name
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ from lm_goldens import golden_parameters
 from lm_models import SPECS, VARIANTS
 
 from algoperf import registry
+from algoperf.data.preparation import prepare_command
 from algoperf.spec import Budget, Framework, Scale, Split, Target
 from algoperf.testing.frameworks import BOTH, require
 from algoperf_lm import gpt2, mini
+from algoperf_lm.prepare import prepare_published_split
 from algoperf_lm.spec import FINEWEBEDU_LM, LanguageModel
 from algoperf_lm.weights import jax_to_torch, torch_to_jax
 
@@ -118,6 +121,17 @@ def test_variants_differ_from_the_base_in_their_model_and_their_target_alone(sca
 def test_variants_have_no_target_at_full_scale_yet() -> None:
     assert {spec.target.validation for spec in VARIANTS.values()} == {None}
     assert all(spec.at(Scale.MINI).target.validation is not None for spec in SPECS.values())
+
+
+def test_the_published_split_is_a_workload_of_its_own_data_and_no_part_of_suites() -> None:
+    spec = registry.workload_spec("finewebedu_lm_published_split")
+    # By the base's name submissions are asked for their batch size.
+    assert (spec.base, spec.scales) == (FINEWEBEDU_LM.name, (Scale.FULL,))
+    assert spec.dataset.name != FINEWEBEDU_LM.dataset.name
+    assert prepare_command(spec) == f"algoperf-orchestrate data prepare {spec.name} --scale full"
+    assert resolve_name(spec.dataset.prepare) is prepare_published_split
+    fields = ("name", "base", "summary", "dataset", "mini")
+    assert replace(spec, **{field: getattr(FINEWEBEDU_LM, field) for field in fields}) == FINEWEBEDU_LM
 
 
 def test_models_that_cannot_be_built_are_refused() -> None:

@@ -176,7 +176,9 @@ def test_a_shard_without_texts_is_named(corpus, tmp_path, column, values):
 def test_where_there_are_no_shards_is_said_what_to_do(tmp_path, source, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=rf"{message}.*; download .*{shards.URL}.*--scale full --source FOLDER"):
+    with pytest.raises(
+        DataError, match=rf"{message}.*; download .*{shards.URL}.*the same command with --source FOLDER"
+    ):
         prepare_full(job(tmp_path / "full", source and tmp_path / source))
 
 

@@ -37,6 +37,8 @@ def test_the_trials_of_version_0_6() -> None:
     assert {(trial.config.study, trial.config.trial) for trial in plan.trials} == {
         (study, trial) for study in range(3) for trial in range(1, 6)
     }
+    # Version 1.0, the default, has a workload more.
+    assert Suite(submissions=ONE.submissions, frameworks=ONE.frameworks).rules == "v1.0"
     assert len(make_plan(replace(ONE, rules="v1.0")).trials) == 135
 
 
@@ -49,6 +51,9 @@ def test_the_trials_of_self_tuning(self_tuned: str) -> None:
     for trial in plan.trials:
         assert trial.config.max_runtime_s == 1.5 * rules.workloads[trial.config.workload].budget_s
     assert plan.trials[0].label == "my_submission"
+    newest = make_plan(replace(suite, rules="v1.0"))
+    assert Counter(trial.config.workload for trial in newest.trials) == dict.fromkeys(newest.rules.base, 3)
+    assert len(newest.trials) == 27
 
 
 def test_seeds_and_points_are_paired() -> None:

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 from algoperf.data.preparation import DataError
 
 URL = "https://huggingface.co/datasets/HuggingFaceFW/fineweb-edu/tree/main/sample/10BT"
-COMMAND = "algoperf-orchestrate data prepare finewebedu_lm --scale full --source FOLDER"
 TEXT = "text"
 # Texts in memory at a time.
 _BATCH = 1_000
@@ -47,7 +46,7 @@ class Part:
 
 def find_shards(source: Path | None) -> list[Path]:
     """The shards in a folder, by their names. Raises DataError, with what to do, if there are none."""
-    remedy = f"download the parquet files of {URL} into a folder and run `{COMMAND}`"
+    remedy = f"download the parquet files of {URL} into a folder and run the same command with --source FOLDER"
     if source is None:
         raise DataError(f"Preparing this data needs a folder with the published shards; {remedy}.")
     shards = sorted(source.glob("*.parquet")) if source.is_dir() else []

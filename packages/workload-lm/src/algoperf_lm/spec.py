@@ -154,6 +154,20 @@ _MINI = replace(
 
 FINEWEBEDU_LM = replace(_FULL, mini=_MINI)
 
+# The target was set on data divided like this.
+PUBLISHED_SPLIT = replace(
+    _FULL,
+    name="finewebedu_lm_published_split",
+    base=_FULL.name,
+    summary="The language model on the public implementation's split: most validation texts are in training too.",
+    dataset=replace(
+        _FULL.dataset,
+        name="finewebedu_lm_published_split/full",
+        prepare="algoperf_lm.prepare:prepare_published_split",
+        source="FineWeb-Edu, sample-10BT: nine out of ten documents of validation are for training too.",
+    ),
+)
+
 FINEWEBEDU_LM_POST_NORM = FINEWEBEDU_LM.variant(
     "post_norm",
     summary="The language model with norms after the additions.",

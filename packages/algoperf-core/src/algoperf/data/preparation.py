@@ -75,7 +75,7 @@ def folder_of(spec: WorkloadSpec, data_dir: Path | None) -> Path:
 
 def prepare_command(spec: WorkloadSpec) -> str:
     """The command that prepares a workload's data."""
-    return f"algoperf-orchestrate data prepare {spec.base_name} --scale {spec.scale}"
+    return f"algoperf-orchestrate data prepare {spec.name} --scale {spec.scale}"
 
 
 def status(spec: WorkloadSpec, data_dir: Path | None) -> Status:
