@@ -49,11 +49,12 @@ def test_a_trial_is_a_point_of_the_space_beside_the_submission(request_: RunRequ
 def test_a_space_can_be_named(request_: RunRequest, tmp_path: Path) -> None:
     path = tmp_path / "other.json"
     path.write_text('[{"learning_rate": 1.0}, {"learning_rate": 2.0}, {"learning_rate": 3.0}]')
-    with pytest.raises(ValueError, match="lists 3 points but 5 are asked for"):
-        configure(replace(request_, tuning_search_space=path))
-    path.write_text(json.dumps([{"learning_rate": float(k)} for k in range(5)]))
-    config = configure(replace(request_, tuning_search_space=path, trial=3))
-    assert config.hyperparameters == {"learning_rate": 2.0}
+    request = replace(request_, tuning_search_space=path)
+    assert configure(request).hyperparameters == {"learning_rate": 1.0}
+    # One trial needs no points of others.
+    assert configure(replace(request, trial=3)).hyperparameters == {"learning_rate": 3.0}
+    with pytest.raises(ValueError, match="lists 3 points but 4 are asked for"):
+        configure(replace(request, trial=4))
 
 
 def test_hparam_changes_single_values(request_: RunRequest) -> None:

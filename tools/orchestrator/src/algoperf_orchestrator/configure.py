@@ -131,11 +131,12 @@ def _space_path(request: RunRequest, file: Path) -> Path | None:
 
 
 def _point(request: RunRequest, ruleset: Ruleset, path: Path | None) -> dict[str, Any]:
-    space = _load(path)
-    if space is not None and path is not None and path.name == MINI_HYPERPARAMETERS:
-        return points(space, count=1, seed=0)[0]
+    space, trial = _load(path), request.trial or 1
+    # A listed point is a trial's by its number, whether or not there are points for the other trials.
+    if path is not None and space is not None and (isinstance(space.content, tuple) or path.name == MINI_HYPERPARAMETERS):
+        return points(space, count=trial, seed=0)[-1]
     drawn = study_points(ruleset, space, request.seed, request.workload, request.study)
-    return dict(drawn[(request.trial or 1) - 1] or {})
+    return dict(drawn[trial - 1] or {})
 
 
 def _load(path: Path | None) -> SearchSpace | None:
