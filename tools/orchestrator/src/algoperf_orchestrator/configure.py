@@ -132,8 +132,8 @@ def _space_path(request: RunRequest, file: Path) -> Path | None:
 
 def _point(request: RunRequest, ruleset: Ruleset, path: Path | None) -> dict[str, Any]:
     space, trial = _load(path), request.trial or 1
-    # A listed point is a trial's by its number, whether or not there are points for the other trials.
-    if path is not None and space is not None and (isinstance(space.content, tuple) or path.name == MINI_HYPERPARAMETERS):
+    if space is not None and isinstance(space.content, tuple):
+        # A listed point is a trial's by its number, whether or not there are points for the other trials.
         return points(space, count=trial, seed=0)[-1]
     drawn = study_points(ruleset, space, request.seed, request.workload, request.study)
     return dict(drawn[trial - 1] or {})
