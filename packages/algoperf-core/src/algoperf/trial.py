@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from algoperf import failures
+from algoperf import failures, returns
 from algoperf.checkpoint import Checkpoints
 from algoperf.clock import Account, Clock, VirtualClock, WallClock
 from algoperf.data.queue import InputQueue
@@ -21,7 +21,7 @@ from algoperf.metadata import run_metadata
 from algoperf.records import RecordsError, TrialRecords
 from algoperf.search import as_hyperparameters
 from algoperf.seeds import random_key, stable_hash
-from algoperf.spec import Framework, Split, TrainingCompleteError
+from algoperf.spec import Split, TrainingCompleteError
 from algoperf.submission import Submission, SubmissionError
 from algoperf.trial_config import EndReason, Outcome, TrialConfig
 from algoperf.workload import Workload
@@ -158,7 +158,7 @@ class Trial:
                 step,
                 random_key(seed, step, "data"),
             )
-            self._check_batch(batch)
+            returns.check_batch(self.submission, batch)
             arguments = self._arguments(state, step, "update")
             if self.submission.wants_train_state:
                 self._update_train_state(state)
@@ -265,21 +265,8 @@ class Trial:
         optimizer_state = self.submission.init_optimizer_state(
             self.workload, params, model_state, self._hyperparameters, random_key(self.config.seed, "optimizer")
         )
-        is_jax = self.backend.framework is Framework.JAX
-        if optimizer_state is None or (is_jax and not _is_state_and_function(optimizer_state)):
-            expected = "a pair: the state, and an update function or None" if is_jax else "the state, usually a dict"
-            raise SubmissionError(
-                f"init_optimizer_state of {self.submission.path} returned a {type(optimizer_state).__name__}; "
-                f"in {self.backend.framework.value} it returns {expected}."
-            )
+        returns.check_optimizer_state(self.submission, self.backend.framework, optimizer_state)
         return optimizer_state
-
-    def _check_batch(self, batch: Any) -> None:
-        if not isinstance(batch, Mapping):
-            raise SubmissionError(
-                f"data_selection of {self.submission.path} returned a {type(batch).__name__}; "
-                "it returns a batch, a dict like those that next(input_queue) gives."
-            )
 
     def _arguments(self, state: _State, step: int, purpose: str) -> dict[str, Any]:
         return {
@@ -296,16 +283,7 @@ class Trial:
         }
 
     def _take(self, state: _State, function: str, result: Any) -> None:
-        if not _is_tuple(result, 3):
-            raise SubmissionError(
-                f"{function} of {self.submission.path} returned a {type(result).__name__}; "
-                "it returns three things: optimizer state, parameters, model state."
-            )
-        if not isinstance(result[1], self.backend.params_type):
-            raise SubmissionError(
-                f"{function} of {self.submission.path} returned parameters that are a {type(result[1]).__name__}, no "
-                f"{self.backend.params_type.__name__}; it returns optimizer state, parameters, model state."
-            )
+        returns.check_update(self.submission, function, self.backend, result)
         state.optimizer_state, state.params, state.model_state = result
 
     def _row(self, state: _State, metrics: Mapping[str, float]) -> dict[str, Any]:
@@ -448,11 +426,3 @@ class Trial:
             # Whatever else a submission raises is the trial's result.
             self._error = failures.facts(error)
             self._end_reason = failures.end_reason(error, self.backend, self.submission)
-
-
-def _is_tuple(value: Any, length: int) -> bool:
-    return isinstance(value, (tuple, list)) and len(value) == length
-
-
-def _is_state_and_function(value: Any) -> bool:
-    return _is_tuple(value, 2) and (value[1] is None or callable(value[1]))
