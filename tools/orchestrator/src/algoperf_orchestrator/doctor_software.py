@@ -257,7 +257,7 @@ def data(data_dir: Path) -> Iterator[Check]:
 
 
 def _data(spec: WorkloadSpec, data_dir: Path) -> Check:
-    name = f"data of {spec.base_name}, {spec.scale.value}"
+    name = f"data of {spec.name}, {spec.scale.value}"
     try:
         found = preparation.status(spec, data_dir)
     except DataError as error:
