@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+# The builtin scheduler: what that with backfill starts is saved minutes later; a controller that dies forgets it.
 _CONFIG = """
 ClusterName=test
 SlurmctldHost=localhost(127.0.0.1)
@@ -33,7 +34,8 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 ReturnToService=2
 KillWait=10
-SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
+SchedulerType=sched/builtin
+SchedulerParameters=batch_sched_delay=0,sched_interval=1
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
 SlurmctldPidFile={folder}/controller.pid
@@ -112,6 +114,12 @@ class Cluster:
         """Starts the controller, which goes on from its saved state unless it is given `-i`."""
         self._spawn("slurmctld", "-D", *options)
         wait_until(lambda: " UP" in subprocess.run(("scontrol", "ping"), **self._quiet).stdout)
+
+    @property
+    def state_saved(self) -> float:
+        """When the controller last saved what it knows of jobs, in seconds since the epoch; 0 if it never has."""
+        file = self.folder / "state" / "job_state"
+        return file.stat().st_mtime if file.exists() else 0.0
 
     def kill_controller(self) -> None:
         """Kills it, as a crash would: it then knows what was so some seconds ago."""
