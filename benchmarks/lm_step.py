@@ -1,6 +1,6 @@
 """Seconds and memory of a NAdamW step of the language model and of an evaluation of the same batch, on the host.
 
-At full size with 2 sequences of 64 tokens, and at mini size with 32 of 128. `cpu_s` is of the processor, which a busy
+At full size with 2 sequences of 64 tokens, and at mini size with 16 of 128. `cpu_s` is of the processor, which a busy
 machine disturbs less. `peak_mb` is what the process has had at most, `state_mb` what parameters and NAdamW's moments
 take of it; a step also has gradients, as large as the parameters. Each measurement has a process of its own; they are
 taken in turns.
@@ -26,7 +26,7 @@ from algoperf.spec import Framework, Scale, WorkloadSpec
 from algoperf.testing.frameworks import is_installed
 from algoperf_lm.spec import FINEWEBEDU_LM
 
-SHAPES = {Scale.FULL: (2, 64), Scale.MINI: (32, 128)}
+SHAPES = {Scale.FULL: (2, 64), Scale.MINI: (16, 128)}
 STEPS, ROUNDS = 4, 3
 
 
