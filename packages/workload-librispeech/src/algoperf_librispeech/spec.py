@@ -245,7 +245,7 @@ _DEEPSPEECH_MINI = replace(
     _MINI,
     name="librispeech_deepspeech",
     summary="Small bidirectional LSTMs that write down short sentences of a synthetic voice.",
-    target=_mini_target(0.26, 0.26),
+    target=_mini_target(0.2, 0.2),
     step_hint=240,
     model=DeepSpeech(
         vocab_size=27,
@@ -305,7 +305,7 @@ DEEPSPEECH_NO_RESNET = DEEPSPEECH.variant(
     "no_resnet",
     summary="DeepSpeech without residual connections.",
     target=_target(0.131564, 0.079297),
-    mini_target=_mini_target(0.26, 0.26),
+    mini_target=_mini_target(0.2, 0.2),
     residual=False,
 )
 
